@@ -1,0 +1,71 @@
+/** An event on its way into a channel. */
+export interface NewEvent {
+  /** What happened: `client.connected`, `command.succeeded`, `temperature`. */
+  readonly type: string;
+  /** Unix ms. */
+  readonly atMs: number;
+  /** The data, or a function that makes it when the event is first read: nobody pays for events nobody watches. */
+  readonly data: unknown | (() => unknown);
+  /** True: must outlive the process (where the log can). False: lives in a bounded ring in memory. */
+  readonly durable: boolean;
+  /** Who numbered it, so that an event that is sent again is recognised: (`id`, `seq`) is kept at most once. */
+  readonly producer?: { readonly id: string; readonly seq: number } | undefined;
+}
+
+/** An event as it stands in a channel. */
+export interface LogEvent {
+  readonly channel: string;
+  readonly epoch: number;
+  readonly seq: number;
+  readonly type: string;
+  readonly atMs: number;
+  /** The whole event as one line of JSON, `{channel, epoch, seq, type, at, data}`; made once, on first use. */
+  json(): string;
+  /** A place for one encoded form (an SSE frame), so that it is made once for all watchers. */
+  encoded?: Buffer | undefined;
+}
+
+/** A place in a channel: after event `seq` of `epoch`. Epochs and numbers only grow. `seq` 0: before the first. */
+export interface Position {
+  readonly epoch: number;
+  readonly seq: number;
+}
+
+/** What a reader finds after its position. */
+export interface EventPage {
+  readonly events: readonly LogEvent[];
+  /** Set when something between the position and the first event (or the end) is not there any more. */
+  readonly gap?: EventGap | undefined;
+  /** Position after this page. */
+  readonly next: Position;
+  /** True when nothing visible comes after this page. */
+  readonly atEnd: boolean;
+}
+
+export type EventGap =
+  /** Numbers `from` to `to` of the epoch were dropped by retention, or were never kept. */
+  | { readonly kind: 'gap'; readonly epoch: number; readonly from: number; readonly to: number }
+  /** The position is of another epoch (the hub was restarted), from the future, or of a channel that was forgotten. */
+  | { readonly kind: 'reset'; readonly reason: 'restarted' | 'unknown-position' };
+
+/**
+ * Named, ordered, replayable streams of events. `seq` is gapless within an `epoch`; a new process begins a new epoch,
+ * in which durable events of older epochs can still be read, in order, before its own.
+ * A durable event becomes visible only once it is kept, and never before an earlier event of its channel.
+ */
+export interface EventLog {
+  /** The epoch of what is appended now. */
+  readonly epoch: number;
+  /** Resolves once the event is kept as asked; for events that are not durable at once (undefined). A repeated
+   *  producer number resolves and adds nothing. */
+  append(channel: string, event: NewEvent): Promise<void> | undefined;
+  /** Events after a position. Answers at once, without a promise, when memory has them. */
+  read(channel: string, after: Position, limit: number): EventPage | Promise<EventPage>;
+  /** The position after the newest visible event. */
+  end(channel: string): Position | Promise<Position>;
+  /** Calls `wake` (a hint, cheap, perhaps once for many events) after something became visible. Returns the release. */
+  watch(channel: string, wake: () => void): () => void;
+  /** The highest producer number kept from `producerId` in a channel; 0 for none. */
+  lastFrom(channel: string, producerId: string): Promise<number>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,17 @@
+import type { Command, CommandUpdate } from './command.ts';
+
+/**
+ * The road a command takes. The hub is the in-process road; `GrpcTransport` is the RPC `SendCommandToClient`.
+ * One contract suite runs on both: the same call gives the same updates everywhere.
+ */
+export interface CommandTransport {
+  /**
+   * Sends one command and tells what becomes of it. Ends after the terminal update. Aborting `signal` asks for a
+   * cancel and the terminal update still comes; leaving the loop stops the watching, not the command.
+   *
+   * The first update says that the command was accepted (`queued`). Before that the iteration throws a `HubError`:
+   * `invalid-argument`, `client-offline`, `mailbox-full`, `idempotency-conflict`, `resource-exhausted`,
+   * `unauthenticated`, `permission-denied`, `unavailable`.
+   */
+  send(command: Command, options?: { signal?: AbortSignal | undefined }): AsyncIterable<CommandUpdate>;
+}
