@@ -4,8 +4,8 @@ import type { Command, CommandRecord, CommandState, TerminalUpdate } from '../pr
 export interface StoredCommand extends CommandRecord {
   /** Rises with every accepted command of the store; orders a mailbox. */
   readonly position: number;
-  /** Unix ms after which it is not sent any more. */
-  readonly expiresAtMs: number;
+  /** Unix ms at which the hub has to look at it: end of its time to live or, once sent, of the wait for its result. */
+  readonly dueAtMs: number;
   /** Journal id of the device it was (or may have been) written to; undefined: certainly never written. */
   readonly sentToJournal?: string | undefined;
 }
@@ -16,6 +16,8 @@ export interface AddOptions {
   /** Most commands and payload bytes that one client's mailbox may hold. */
   readonly maxCommands: number;
   readonly maxBytes: number;
+  /** Unix ms, becomes the command's `dueAtMs`. */
+  readonly dueAtMs: number;
   /** Set when it will be written at once, to save a second round: stored as sent to this journal. */
   readonly sentToJournal?: string | undefined;
   /** With a coalesce key: also replace these commands, known not to be written, and any above `afterPosition`. */
@@ -38,7 +40,7 @@ export type AddOutcome =
 export interface CommandStore {
   add(command: Command, options: AddOptions): Promise<AddOutcome>;
   /** Marks commands as (about to be) written to a device with this journal. Terminal ones are left alone. */
-  markSent(ids: readonly string[], journal: string): Promise<void>;
+  markSent(marks: readonly { readonly id: string; readonly dueAtMs: number }[], journal: string): Promise<void>;
   /** Notes a state that is not terminal (`delivered`, `started`). Never goes back, never touches a terminal one. */
   advance(id: string, state: CommandState, atMs: number): Promise<void>;
   /** Ends a command. The first end wins: resolves to the update that stands. */
@@ -46,8 +48,8 @@ export interface CommandStore {
   get(id: string): Promise<StoredCommand | undefined>;
   /** Commands of a client that are not terminal, by position, above `after`. */
   mailbox(tenant: string, clientId: string, after: number, limit: number): Promise<StoredCommand[]>;
-  /** Commands of any client that are not terminal and whose time to live ended at or before `nowMs`, oldest first. */
-  expired(nowMs: number, limit: number): Promise<StoredCommand[]>;
+  /** Commands of any client that are not terminal and whose `dueAtMs` is at or before `nowMs`, oldest first. */
+  due(nowMs: number, limit: number): Promise<StoredCommand[]>;
   list(filter: CommandFilter): Promise<StoredCommand[]>;
   /** Commands that are not terminal: of one client, or of all. */
   count(tenant?: string, clientId?: string): Promise<number>;
