@@ -1,0 +1,45 @@
+import { defineConfig } from 'vitest/config';
+
+const common = {
+  // Long enough for a noisy machine with two cores; a test that needs more says so itself.
+  testTimeout: 30_000,
+  hookTimeout: 30_000,
+  teardownTimeout: 10_000,
+  // A test that passes the second time has not passed.
+  retry: 0,
+};
+
+/** Suites that start processes or a browser: one file at a time, after the others, so that they have the machine. */
+const wholeMachine = ['test/e2e/**', 'test/browser/**', 'test/interop/**', 'test/faults/**', 'test/examples/**'];
+
+export default defineConfig({
+  test: {
+    // An error that nobody caught fails the run.
+    dangerouslyIgnoreUnhandledErrors: false,
+    projects: [
+      {
+        test: { ...common, name: 'house', include: ['test/house/**/*.test.ts'], sequence: { groupOrder: 0 } },
+      },
+      {
+        test: {
+          ...common,
+          name: 'rooms',
+          include: ['test/**/*.test.ts'],
+          exclude: ['test/house/**', ...wholeMachine],
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          ...common,
+          name: 'whole',
+          include: wholeMachine.map((folder) => `${folder}/*.test.ts`),
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          fileParallelism: false,
+          sequence: { groupOrder: 2 },
+        },
+      },
+    ],
+  },
+});
