@@ -55,7 +55,7 @@ const rampSteps = 4;
  * set, and emits `pump.state` at each change and `temperature` now and then.
  */
 export function simulatedPump({
-  emit = () => {},
+  emit = () => undefined,
   rampMs = 200,
   temperatureEveryMs = 5000,
   random = Math.random,
@@ -65,7 +65,7 @@ export function simulatedPump({
   let startedAt: number | undefined;
   let config: PumpConfig = { maxRpm, maxBar: 8, displayName: '' };
   let lineNumber = 0;
-  let letGo = (): void => {};
+  let letGo: (() => void) | undefined;
 
   const state = (): PumpState => ({ running: startedAt !== undefined, rpm });
   const measure = (): void => {
@@ -124,7 +124,7 @@ export function simulatedPump({
     get state() {
       return state();
     },
-    close: () => letGo(),
+    close: () => letGo?.(),
   };
 }
 
