@@ -10,6 +10,8 @@ export interface NewEvent {
   readonly durable: boolean;
   /** Who numbered it, so that an event that is sent again is recognised: (`id`, `seq`) is kept at most once. */
   readonly producer?: { readonly id: string; readonly seq: number } | undefined;
+  /** About how many bytes `data` holds on to; counts against the limits of memory. Default: 256. */
+  readonly bytes?: number | undefined;
 }
 
 /** An event as it stands in a channel. */
@@ -21,6 +23,8 @@ export interface LogEvent {
   readonly atMs: number;
   /** The whole event as one line of JSON, `{channel, epoch, seq, type, at, data}`; made once, on first use. */
   json(): string;
+  /** The data alone as one line of JSON; made once, on first use. */
+  dataJson(): string;
   /** A place for one encoded form (an SSE frame), so that it is made once for all watchers. */
   encoded?: Buffer | undefined;
 }

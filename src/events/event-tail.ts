@@ -1,0 +1,260 @@
+import { type Clock, systemClock } from '../flow/clock.ts';
+import { ChannelTail } from './channel-tail.ts';
+import type { EventGap, EventPage, NewEvent, Position } from './event-log.ts';
+import { KeptEvent } from './kept-event.ts';
+
+/** How much of the newest events stays in memory. */
+export interface EventTailOptions {
+  readonly clock?: Clock | undefined;
+  /** Events kept per channel. Default: 1,000. */
+  readonly ringEvents?: number | undefined;
+  /** Bytes kept per channel, about. Default: 1 MiB. */
+  readonly ringBytes?: number | undefined;
+  /** Events older than this are dropped, in ms. Default: 24 hours. */
+  readonly maxAgeMs?: number | undefined;
+  /** Channels kept, of commands and of others each; beyond it the oldest quiet one is forgotten. Default: 20,000. */
+  readonly maxChannels?: number | undefined;
+  /** Bytes kept in all channels together, about. Default: 256 MiB. */
+  readonly maxBytes?: number | undefined;
+  /** Producers remembered per channel. Default: 64. */
+  readonly maxProducers?: number | undefined;
+}
+
+/** Channels of one life expectancy, oldest first. */
+interface Shelf {
+  readonly channels: Map<string, ChannelTail>;
+  /** Highest number in any channel forgotten from here: where a channel that comes (back) starts to count. */
+  forgotten: number;
+}
+
+/**
+ * The newest events of all channels of a process, in memory: numbering, watching, forgetting. The memory log is this
+ * alone; a stored log keeps durable events elsewhere as well.
+ *
+ * A forgotten channel that comes back counts on from above every number it can have had, so that an old position is
+ * never taken for a new one.
+ */
+export class EventTail {
+  readonly epoch: number;
+  readonly #clock: Clock;
+  readonly #ring: { ringEvents: number; ringBytes: number };
+  readonly #maxAgeMs: number;
+  readonly #maxChannels: number;
+  readonly #maxBytes: number;
+  readonly #maxProducers: number;
+  readonly #commands: Shelf = { channels: new Map(), forgotten: 0 };
+  readonly #others: Shelf = { channels: new Map(), forgotten: 0 };
+  #woken: ChannelTail[] = [];
+  #bytes = 0;
+  #stopSweeping: () => void = () => undefined;
+  #isClosed = false;
+
+  constructor(epoch: number, options: EventTailOptions = {}) {
+    this.epoch = epoch;
+    this.#clock = options.clock ?? systemClock;
+    this.#ring = { ringEvents: options.ringEvents ?? 1000, ringBytes: options.ringBytes ?? 2 ** 20 };
+    this.#maxAgeMs = options.maxAgeMs ?? 24 * 3600_000;
+    this.#maxChannels = options.maxChannels ?? 20_000;
+    this.#maxBytes = options.maxBytes ?? 256 * 2 ** 20;
+    this.#maxProducers = options.maxProducers ?? 64;
+    if (Number.isFinite(this.#maxAgeMs)) this.#sweepLater();
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Channels in memory now. */
+  get channelCount(): number {
+    return this.#commands.channels.size + this.#others.channels.size;
+  }
+
+  /** Bytes in memory now, about. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  find(key: string): ChannelTail | undefined {
+    return this.#others.channels.get(key) ?? this.#commands.channels.get(key);
+  }
+
+  open(key: string): ChannelTail {
+    const shelf = this.#shelf(key);
+    let tail = shelf.channels.get(key);
+    if (!tail) {
+      if (shelf.channels.size >= this.#maxChannels) this.#forgetOldest(shelf);
+      tail = new ChannelTail(key, this.epoch, shelf.forgotten);
+      shelf.channels.set(key, tail);
+    }
+    return tail;
+  }
+
+  /** Gives the event its number. A pending one (and what follows it) becomes visible by `settle`. */
+  add(tail: ChannelTail, event: NewEvent, state: 'kept' | 'pending'): KeptEvent {
+    const now = this.#clock.now();
+    const before = tail.bytes;
+    const kept = new KeptEvent(tail, tail.last + 1, event, now, state);
+    tail.push(kept);
+    if (state === 'kept' && tail.visible === kept.seq - 1) {
+      tail.visible = kept.seq;
+      if (tail.watchers && !tail.isWakeQueued) this.#wake(tail);
+    }
+    if (tail.size > this.#ring.ringEvents || tail.bytes > this.#ring.ringBytes) tail.trim(this.#ring, 0);
+    this.#bytes += tail.bytes - before;
+    if (this.#bytes > this.#maxBytes) this.#shrink();
+    return kept;
+  }
+
+  /** A pending event was stored, or could not be. */
+  settle(tail: ChannelTail, event: KeptEvent, state: 'kept' | 'lost'): void {
+    event.state = state;
+    if (tail.advance() && tail.watchers && !tail.isWakeQueued) this.#wake(tail);
+  }
+
+  /** The highest number heard from a producer; undefined for one that is not remembered. */
+  heardFrom(tail: ChannelTail, producer: string): number | undefined {
+    return tail.producers?.get(producer);
+  }
+
+  hear(tail: ChannelTail, producer: string, seq: number): void {
+    tail.producers ??= new Map();
+    tail.producers.delete(producer);
+    tail.producers.set(producer, seq);
+    if (tail.producers.size > this.#maxProducers) {
+      for (const oldest of tail.producers.keys()) {
+        tail.producers.delete(oldest);
+        break;
+      }
+    }
+  }
+
+  /** What memory has after a position. Everything that it has not is told by `gap`. */
+  read(key: string, after: Position, limit: number): EventPage {
+    const tail = this.find(key);
+    const base = tail?.base ?? this.#shelf(key).forgotten;
+    const visible = tail?.visible ?? base;
+    const oldest = tail ? Math.min(tail.first, visible + 1) : visible + 1;
+    let gap: EventGap | undefined;
+    let seq = oldest - 1;
+    if (after.epoch === 0) {
+      if (seq > base) gap = { kind: 'gap', epoch: this.epoch, from: base + 1, to: seq };
+    } else if (after.epoch !== this.epoch) {
+      gap = { kind: 'reset', reason: after.epoch < this.epoch ? 'restarted' : 'unknown-position' };
+    } else if (after.seq < base || after.seq > visible) {
+      gap = { kind: 'reset', reason: 'unknown-position' };
+    } else if (after.seq < seq) {
+      gap = { kind: 'gap', epoch: this.epoch, from: after.seq + 1, to: seq };
+    } else {
+      seq = after.seq;
+    }
+    const page = tail?.page(seq, limit) ?? { events: [], next: { epoch: this.epoch, seq }, atEnd: true };
+    if (!gap) return page;
+    // A hole right behind the gap is told by the next page.
+    return page.gap ? { events: [], gap, next: { epoch: this.epoch, seq }, atEnd: false } : { ...page, gap };
+  }
+
+  end(key: string): Position {
+    return { epoch: this.epoch, seq: this.find(key)?.visible ?? this.#shelf(key).forgotten };
+  }
+
+  watch(key: string, wake: () => void): () => void {
+    const tail = this.open(key);
+    tail.watchers ??= new Set();
+    // Its own function, so that the same `wake` can be registered twice.
+    const call = () => wake();
+    tail.watchers.add(call);
+    return () => {
+      if (tail.watchers?.delete(call) && tail.watchers.size === 0) tail.watchers = undefined;
+    };
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#stopSweeping();
+    this.#commands.channels.clear();
+    this.#others.channels.clear();
+    this.#woken = [];
+    this.#bytes = 0;
+  }
+
+  #shelf(key: string): Shelf {
+    return key.startsWith('command.', key.indexOf('/') + 1) ? this.#commands : this.#others;
+  }
+
+  /** Watchers hear of it once per turn of the event loop, however many events came in it. */
+  #wake(tail: ChannelTail): void {
+    tail.isWakeQueued = true;
+    this.#woken.push(tail);
+    if (this.#woken.length === 1) setImmediate(() => this.#callWatchers());
+  }
+
+  #callWatchers(): void {
+    const woken = this.#woken;
+    this.#woken = [];
+    for (const tail of woken) {
+      tail.isWakeQueued = false;
+      if (tail.watchers) for (const wake of tail.watchers) wake();
+    }
+  }
+
+  /** Looks at a few of the oldest channels, and forgets the first one that is quiet and unwatched. */
+  #forgetOldest(shelf: Shelf): boolean {
+    let looks = 16;
+    for (const [key, tail] of shelf.channels) {
+      const isBusy = tail.watchers !== undefined || tail.visible < tail.last;
+      if (!isBusy && (tail.seenByEviction === tail.last || looks === 1)) {
+        this.#forget(shelf, tail);
+        return true;
+      }
+      tail.seenByEviction = tail.last;
+      shelf.channels.delete(key);
+      shelf.channels.set(key, tail);
+      if (--looks === 0) break;
+    }
+    return false;
+  }
+
+  #forget(shelf: Shelf, tail: ChannelTail): void {
+    shelf.channels.delete(tail.key);
+    shelf.forgotten = Math.max(shelf.forgotten, tail.last);
+    this.#bytes -= tail.bytes;
+  }
+
+  /** Too much in memory: forgets old commands, then old channels, then the older half of what the others hold. */
+  #shrink(): void {
+    this.#bytes = 0;
+    for (const shelf of [this.#commands, this.#others])
+      for (const tail of shelf.channels.values()) this.#bytes += tail.bytes;
+    const target = this.#maxBytes * 0.9;
+    for (const shelf of [this.#commands, this.#others])
+      for (let tries = shelf.channels.size; this.#bytes > target && tries > 0; tries--) this.#forgetOldest(shelf);
+    for (const shelf of [this.#commands, this.#others])
+      for (const tail of shelf.channels.values())
+        if (this.#bytes > target)
+          this.#bytes -= tail.trim({ ringEvents: tail.size >> 1, ringBytes: Number.POSITIVE_INFINITY }, 0);
+  }
+
+  /** Age is looked at in the background, a slice of the channels at a time. */
+  #sweepLater(): void {
+    const everyMs = Math.min(Math.max(this.#maxAgeMs / 8, 100), 60_000);
+    this.#stopSweeping = this.#clock.after(everyMs, () => {
+      const tails = [...this.#commands.channels.values(), ...this.#others.channels.values()];
+      this.#sweep(tails, 0, this.#clock.now() - this.#maxAgeMs);
+    });
+  }
+
+  #sweep(tails: readonly ChannelTail[], from: number, oldestMs: number): void {
+    if (this.#isClosed) return;
+    const to = Math.min(from + 2000, tails.length);
+    for (let i = from; i < to; i++) {
+      const tail = tails[i]!;
+      const hadEvents = tail.size > 0;
+      this.#bytes -= tail.trim(this.#ring, oldestMs);
+      // A command's channel that ran empty has said all it had to say; another one keeps its count.
+      const shelf = this.#shelf(tail.key);
+      if (hadEvents && tail.size === 0 && !tail.watchers && shelf === this.#commands) this.#forget(shelf, tail);
+    }
+    if (to < tails.length) setImmediate(() => this.#sweep(tails, to, oldestMs));
+    else this.#sweepLater();
+  }
+}

@@ -1,0 +1,120 @@
+import type { ChannelTail } from './channel-tail.ts';
+import { channelName } from './channels.ts';
+import type { LogEvent, NewEvent } from './event-log.ts';
+
+/** What an event costs beside its data, and what its data is taken to cost until it is encoded. */
+const overheadBytes = 160;
+const unknownDataBytes = 256;
+
+/** An event in the memory of a log. Its JSON is made when somebody first asks for it. */
+export class KeptEvent implements LogEvent {
+  readonly #tail: ChannelTail;
+  readonly seq: number;
+  readonly type: string;
+  readonly atMs: number;
+  /** Clock of the log, not of the event's source: what retention by age goes by. */
+  readonly keptAtMs: number;
+  /** `pending` is still being stored, `lost` could not be stored: its number is a hole. */
+  state: 'kept' | 'pending' | 'lost';
+  bytes: number;
+  encoded: Buffer | undefined = undefined;
+  #data: unknown;
+  #dataJson: string | undefined = undefined;
+  #json: string | undefined = undefined;
+
+  constructor(tail: ChannelTail, seq: number, event: NewEvent, keptAtMs: number, state: 'kept' | 'pending') {
+    this.#tail = tail;
+    this.seq = seq;
+    this.type = event.type;
+    this.atMs = event.atMs;
+    this.keptAtMs = keptAtMs;
+    this.state = state;
+    this.bytes = overheadBytes + (event.bytes ?? unknownDataBytes);
+    this.#data = event.data;
+  }
+
+  get channel(): string {
+    return this.#tail.key;
+  }
+
+  get epoch(): number {
+    return this.#tail.epoch;
+  }
+
+  json(): string {
+    if (this.#json === undefined) {
+      this.#json = eventJson(this, this.dataJson());
+      this.#grow(this.#json.length);
+    }
+    return this.#json;
+  }
+
+  dataJson(): string {
+    if (this.#dataJson === undefined) {
+      this.#dataJson = readableJson(this.#data);
+      this.#data = undefined;
+      this.#grow(this.#dataJson.length);
+    }
+    return this.#dataJson;
+  }
+
+  /** Makes the JSON of the data now. Throws whatever the data throws, so that its source learns of it. */
+  encodeData(): string {
+    this.#dataJson ??= dataJson(this.#data);
+    this.#data = undefined;
+    return this.#dataJson;
+  }
+
+  #grow(bytes: number): void {
+    this.bytes += bytes;
+    this.#tail.bytes += bytes;
+  }
+}
+
+/** An event as it was read back from a store. */
+export function storedEvent(
+  channel: string,
+  epoch: number,
+  seq: number,
+  type: string,
+  atMs: number,
+  data: string,
+): LogEvent {
+  let json: string | undefined;
+  const event: LogEvent = {
+    channel,
+    epoch,
+    seq,
+    type,
+    atMs,
+    encoded: undefined,
+    json: () => (json ??= eventJson(event, data)),
+    dataJson: () => data,
+  };
+  return event;
+}
+
+/** An event as one line of JSON around its data. */
+export function eventJson(event: Pick<LogEvent, 'channel' | 'epoch' | 'seq' | 'type' | 'atMs'>, data: string): string {
+  const channel = JSON.stringify(channelName(event.channel));
+  return `{"channel":${channel},"epoch":${event.epoch},"seq":${event.seq},"type":${JSON.stringify(event.type)},"at":"${isoTime(event.atMs)}","data":${data}}`;
+}
+
+/** Throws what `JSON.stringify` or the data's own function throws. */
+export function dataJson(data: unknown): string {
+  return JSON.stringify(typeof data === 'function' ? data() : data) ?? 'null';
+}
+
+/** A reader is not to blame for data that is no JSON, and must not fall over it. */
+function readableJson(data: unknown): string {
+  try {
+    return dataJson(data);
+  } catch (error) {
+    return JSON.stringify({ unreadable: String(error) });
+  }
+}
+
+/** Sources may claim any time; what no calendar has becomes 1970. */
+function isoTime(ms: number): string {
+  return new Date(Math.abs(ms) <= 8.64e15 ? ms : 0).toISOString();
+}
