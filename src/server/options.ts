@@ -1,0 +1,293 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import * as z from 'zod';
+import { HubError, toHubError } from '../errors.ts';
+import { didYouMean } from '../schemas/index.ts';
+import { parseAddress } from './addresses.ts';
+import { type PresetName, presets, type Tuning } from './presets.ts';
+
+/** What `serve` can be told. Everything has a default; the same names stand in `signalbox.config.json`. */
+export interface ServeOptions extends Partial<Tuning> {
+  /** Where devices and callers connect: `host:port` or `unix:///path`, one or several. Default: `127.0.0.1:50051`. */
+  grpc?: string | readonly string[] | false;
+  /** Where browsers and scripts connect. Default: `127.0.0.1:8080`. */
+  http?: string | readonly string[] | false;
+  /** Directory of the store, or `:memory:` to keep nothing. Default: `.signalbox`. */
+  data?: string;
+  /**
+   * Who may come in. `none`: anybody, on loopback and Unix sockets only. `jwt`: bearers of a token. `mtls`: devices and
+   * callers with a certificate of `tlsCa`. Default: `jwt` if a secret or a JWKS is given, else `none`.
+   */
+  auth?: 'none' | 'jwt' | 'mtls';
+  /** File with the secret that signs tokens. Default, with `auth: 'jwt'`: `jwt.secret` in the data directory, made once. */
+  authSecretFile?: string;
+  /** https URL of the key set of whoever issues the tokens, instead of a secret. */
+  authJwks?: string;
+  /** The tokens' `iss`. Default: `signalbox`. */
+  authIssuer?: string;
+  /** The tokens' `aud`. Default: `signalbox`. */
+  authAudience?: string;
+  /** PEM files: the server's certificate (with its chain), its key, and the authority of clients' certificates. */
+  tlsCert?: string;
+  tlsKey?: string;
+  tlsCa?: string;
+  /** Host names under which the gateway is reached, beside its own addresses. Default: none. */
+  hosts?: readonly string[];
+  /** Origins of web pages that may use the gateway, beside its own. Default: none. */
+  origins?: readonly string[];
+  /** A tuning by name. Default: `production`. */
+  preset?: PresetName;
+  /** Name of this process among several. Default: the machine's name and the process id. */
+  node?: string;
+  /** Most time that running work has to end in a drain, in ms. Default: 20000. */
+  drainTimeoutMs?: number;
+  /** When devices may come back after a drain, in ms, and over how long they are spread. Default: 1000 and 5000. */
+  drainReconnectAfterMs?: number;
+  drainSpreadMs?: number;
+  /** Largest message that is taken in, in bytes. Default: 1 MiB. */
+  maxMessageBytes?: number;
+}
+
+/** Options with every default filled in. */
+export interface ResolvedOptions extends Tuning {
+  readonly grpc: readonly string[];
+  readonly http: readonly string[];
+  readonly data: string;
+  readonly auth: 'none' | 'jwt' | 'mtls';
+  readonly authSecretFile: string | undefined;
+  readonly authJwks: string | undefined;
+  readonly authIssuer: string;
+  readonly authAudience: string;
+  readonly tlsCert: string | undefined;
+  readonly tlsKey: string | undefined;
+  readonly tlsCa: string | undefined;
+  readonly hosts: readonly string[];
+  readonly origins: readonly string[];
+  readonly preset: PresetName;
+  readonly node: string | undefined;
+  readonly drainTimeoutMs: number;
+  readonly drainReconnectAfterMs: number;
+  readonly drainSpreadMs: number;
+  readonly maxMessageBytes: number;
+}
+
+const addresses = z.unknown().transform((value, context): string[] | false => {
+  if (value === false) return false;
+  const list: unknown[] = Array.isArray(value) ? value : [value];
+  const refuse = (message: string): void => context.addIssue({ code: 'custom', message });
+  if (list.length === 0) refuse('an empty list serves nothing; write false to switch it off');
+  for (const each of list)
+    try {
+      parseAddress(String(each));
+    } catch (error) {
+      refuse(toHubError(error).message);
+    }
+  return list.map(String);
+});
+const ms = (least: number, most = 2 ** 31 - 1) => z.number().int().min(least).max(most);
+const text = z.string().min(1).max(4096);
+
+const schema = z.strictObject({
+  grpc: addresses.optional(),
+  http: addresses.optional(),
+  data: text.optional(),
+  auth: z.enum(['none', 'jwt', 'mtls']).optional(),
+  authSecretFile: text.optional(),
+  authJwks: z.url({ protocol: /^https$/, error: 'must be an https URL' }).optional(),
+  authIssuer: text.optional(),
+  authAudience: text.optional(),
+  tlsCert: text.optional(),
+  tlsKey: text.optional(),
+  tlsCa: text.optional(),
+  hosts: z.array(text).max(100).optional(),
+  origins: z.array(z.url()).max(100).optional(),
+  preset: z.enum(Object.keys(presets) as [PresetName, ...PresetName[]]).optional(),
+  node: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,64}$/, 'must be 1 to 64 of A-Z a-z 0-9 . _ -')
+    .optional(),
+  drainTimeoutMs: ms(0, 3_600_000).optional(),
+  drainReconnectAfterMs: ms(0, 3_600_000).optional(),
+  drainSpreadMs: ms(0, 3_600_000).optional(),
+  maxMessageBytes: z
+    .number()
+    .int()
+    .min(1024)
+    .max(64 * 1024 * 1024)
+    .optional(),
+  pingStrategy: z.enum(['interval', 'idle', 'off']).optional(),
+  heartbeatMs: ms(100).optional(),
+  livenessMs: ms(200).optional(),
+  queueSize: z.number().int().min(1).max(1_000_000).optional(),
+  queueBytes: z.number().int().min(1024).optional(),
+  mailboxSize: z.number().int().min(1).max(1_000_000).optional(),
+  commandTimeoutMs: ms(1).optional(),
+  commandTtlMs: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
+  logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).optional(),
+} satisfies Record<keyof ServeOptions, z.ZodType>);
+
+/** Names of all options. */
+export const optionNames = Object.keys(schema.shape) as (keyof ServeOptions)[];
+
+/**
+ * Fills in the defaults. Throws `invalid-argument` naming the option at fault; an unknown one with a suggestion.
+ * `from` says where the options came from, for the message.
+ */
+export function resolveOptions(options: ServeOptions = {}, from = 'the options'): ResolvedOptions {
+  const given = check(options, from);
+  const tuning = presets[given.preset ?? 'production'];
+  const resolved: ResolvedOptions = {
+    ...tuning,
+    ...(Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as Partial<Tuning>),
+    grpc: list(given.grpc, '127.0.0.1:50051'),
+    http: list(given.http, '127.0.0.1:8080'),
+    data: given.data ?? '.signalbox',
+    auth: given.auth ?? ((given.authSecretFile ?? given.authJwks) ? 'jwt' : 'none'),
+    authSecretFile: given.authSecretFile,
+    authJwks: given.authJwks,
+    authIssuer: given.authIssuer ?? 'signalbox',
+    authAudience: given.authAudience ?? 'signalbox',
+    tlsCert: given.tlsCert,
+    tlsKey: given.tlsKey,
+    tlsCa: given.tlsCa,
+    hosts: given.hosts ?? [],
+    origins: given.origins ?? [],
+    preset: given.preset ?? 'production',
+    node: given.node,
+    drainTimeoutMs: given.drainTimeoutMs ?? 20_000,
+    drainReconnectAfterMs: given.drainReconnectAfterMs ?? 1000,
+    drainSpreadMs: given.drainSpreadMs ?? 5000,
+    maxMessageBytes: given.maxMessageBytes ?? 1024 * 1024,
+  };
+  checkTogether(resolved);
+  return resolved;
+}
+
+/** Where `loadOptions` looks. */
+export interface OptionSources {
+  /** What the program says itself; wins over everything. */
+  overrides?: ServeOptions;
+  /** Path of a config file. Default: `SIGNALBOX_CONFIG`, else `signalbox.config.(json|ts|js|mjs)` in `cwd` if there. */
+  config?: string;
+  /** Default: `process.env`. */
+  env?: Readonly<Record<string, string | undefined>>;
+  /** Default: `process.cwd()`. */
+  cwd?: string;
+}
+
+/**
+ * Options from code, over `SIGNALBOX_*` variables, over the config file, over the defaults. Throws `invalid-argument`
+ * naming the option and where it stands.
+ */
+export async function loadOptions({
+  overrides = {},
+  config,
+  env = process.env,
+  cwd = process.cwd(),
+}: OptionSources = {}): Promise<ResolvedOptions> {
+  const asked = config ?? env.SIGNALBOX_CONFIG;
+  const file = asked === undefined ? findConfig(cwd) : resolve(cwd, asked);
+  const fromFile = file === undefined ? {} : relativeTo(dirname(file), check(await readConfig(file), basename(file)));
+  return resolveOptions({ ...fromFile, ...optionsFromEnv(env), ...withoutUndefined(overrides) } as ServeOptions);
+}
+
+/** The variable of an option: `drainTimeoutMs` is `SIGNALBOX_DRAIN_TIMEOUT_MS`. */
+export function variableOf(option: keyof ServeOptions): string {
+  return `SIGNALBOX_${option.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
+}
+
+/** What the environment says. Other variables that start with `SIGNALBOX_` are left alone: orchestrators set such. */
+function optionsFromEnv(env: Readonly<Record<string, string | undefined>>): ServeOptions {
+  const options: Record<string, unknown> = {};
+  for (const option of optionNames) {
+    const value = env[variableOf(option)];
+    if (value === undefined || value === '') continue;
+    options[option] = parseVariable(option, value);
+    check({ [option]: options[option] }, variableOf(option));
+  }
+  return options as ServeOptions;
+}
+
+function parseVariable(option: keyof ServeOptions, value: string): unknown {
+  if ((option === 'grpc' || option === 'http') && value === 'false') return false;
+  if (option === 'grpc' || option === 'http' || option === 'hosts' || option === 'origins')
+    return value.split(',').map((each) => each.trim());
+  if (/(Ms|Size|Bytes)$/.test(option)) return Number(value);
+  return value;
+}
+
+function check(options: unknown, from: string): z.output<typeof schema> {
+  const parsed = schema.safeParse(options);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  if (issue.code === 'unrecognized_keys') {
+    const key = issue.keys[0]!;
+    throw new HubError('invalid-argument', `unknown option "${key}" in ${from}${didYouMean(key, optionNames)}`);
+  }
+  const name = issue.path.join('.');
+  throw new HubError('invalid-argument', `${from}: ${name === '' ? '' : `${name}: `}${issue.message}`);
+}
+
+function checkTogether(options: ResolvedOptions): void {
+  const refuse = (message: string): never => {
+    throw new HubError('invalid-argument', message);
+  };
+  if (options.grpc.length === 0 && options.http.length === 0) refuse('both grpc and http are off: nothing to serve');
+  if ((options.tlsCert === undefined) !== (options.tlsKey === undefined))
+    refuse('tlsCert and tlsKey belong together: give both or neither');
+  if (options.authSecretFile !== undefined && options.authJwks !== undefined)
+    refuse('authSecretFile and authJwks exclude each other: tokens are signed by one issuer');
+  if (options.auth !== 'jwt' && (options.authSecretFile ?? options.authJwks) !== undefined)
+    refuse(`auth is "${options.auth}", but a ${options.authJwks ? 'JWKS' : 'secret'} is given: use auth "jwt"`);
+  if (options.auth === 'mtls' && (options.tlsCa === undefined || options.tlsCert === undefined))
+    refuse('auth "mtls" needs tlsCert, tlsKey and tlsCa (the authority that signs the clients\' certificates)');
+  if (
+    options.auth === 'jwt' &&
+    options.data === ':memory:' &&
+    (options.authSecretFile ?? options.authJwks) === undefined
+  )
+    refuse('auth "jwt" with data ":memory:" has nowhere to keep its secret: give authSecretFile or authJwks');
+  if (options.pingStrategy !== 'off' && options.livenessMs < 2 * options.heartbeatMs)
+    refuse(
+      `livenessMs ${options.livenessMs} is under twice heartbeatMs ${options.heartbeatMs}: every lost ping would end a stream`,
+    );
+}
+
+const list = (value: string | readonly string[] | false | undefined, fallback: string): readonly string[] =>
+  value === false ? [] : value === undefined ? [fallback] : typeof value === 'string' ? [value] : value;
+
+const withoutUndefined = (options: ServeOptions): ServeOptions =>
+  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as ServeOptions;
+
+const configNames = ['signalbox.config.json', 'signalbox.config.ts', 'signalbox.config.js', 'signalbox.config.mjs'];
+
+function findConfig(cwd: string): string | undefined {
+  return configNames.map((name) => join(cwd, name)).find((path) => existsSync(path));
+}
+
+async function readConfig(path: string): Promise<unknown> {
+  if (!existsSync(path)) throw new HubError('invalid-argument', `no such config file: ${path}`);
+  try {
+    if (path.endsWith('.json')) return JSON.parse(readFileSync(path, 'utf8'));
+    const module = (await import(pathToFileURL(path).href)) as { default?: unknown };
+    if (module.default === undefined) throw new Error('it has no default export');
+    return module.default;
+  } catch (error) {
+    throw new HubError('invalid-argument', `cannot read ${basename(path)}: ${toHubError(error).message}`, {
+      cause: error,
+    });
+  }
+}
+
+const pathOptions = ['data', 'authSecretFile', 'tlsCert', 'tlsKey', 'tlsCa'] as const;
+
+/** Paths in a config file are meant from where the file is. */
+function relativeTo(folder: string, options: z.output<typeof schema>): ServeOptions {
+  const absolute = { ...options } as Record<string, unknown>;
+  for (const name of pathOptions) {
+    const path = options[name];
+    if (path !== undefined && path !== ':memory:' && !isAbsolute(path)) absolute[name] = join(folder, path);
+  }
+  return absolute as ServeOptions;
+}
