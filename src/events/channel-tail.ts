@@ -71,12 +71,12 @@ export class ChannelTail {
   }
 
   /** Drops the oldest visible events until the limits hold. Returns how many bytes went. */
-  trim(limits: RingLimits, oldestMs: number): number {
+  trim(limits: RingLimits, oldestAge = Number.NEGATIVE_INFINITY): number {
     const before = this.bytes;
     for (;;) {
       const oldest = this.#events[this.#head];
       if (!oldest || oldest.seq > this.visible) break;
-      if (this.size <= limits.ringEvents && this.bytes <= limits.ringBytes && oldest.keptAtMs >= oldestMs) break;
+      if (this.size <= limits.ringEvents && this.bytes <= limits.ringBytes && oldest.keptAt >= oldestAge) break;
       this.#dropOldest(oldest);
     }
     return before - this.bytes;

@@ -1,4 +1,5 @@
 import { type Clock, systemClock } from '../flow/clock.ts';
+import { Deque } from '../flow/deque.ts';
 import { ChannelTail } from './channel-tail.ts';
 import type { EventGap, EventPage, NewEvent, Position } from './event-log.ts';
 import { KeptEvent } from './kept-event.ts';
@@ -12,7 +13,7 @@ export interface EventTailOptions {
   readonly ringBytes?: number | undefined;
   /** Events older than this are dropped, in ms. Default: 24 hours. */
   readonly maxAgeMs?: number | undefined;
-  /** Channels kept, of commands and of others each; beyond it the oldest quiet one is forgotten. Default: 20,000. */
+  /** Channels kept, of commands and of others each; beyond it the oldest quiet one is forgotten. Default: 10,000. */
   readonly maxChannels?: number | undefined;
   /** Bytes kept in all channels together, about. Default: 256 MiB. */
   readonly maxBytes?: number | undefined;
@@ -20,9 +21,11 @@ export interface EventTailOptions {
   readonly maxProducers?: number | undefined;
 }
 
-/** Channels of one life expectancy, oldest first. */
+/** Channels of one life expectancy. */
 interface Shelf {
   readonly channels: Map<string, ChannelTail>;
+  /** The same, and some forgotten ones, oldest first. (A Map is slow to ask for its oldest when many were deleted.) */
+  readonly byAge: Deque<ChannelTail>;
   /** Highest number in any channel forgotten from here: where a channel that comes (back) starts to count. */
   forgotten: number;
 }
@@ -42,8 +45,9 @@ export class EventTail {
   readonly #maxChannels: number;
   readonly #maxBytes: number;
   readonly #maxProducers: number;
-  readonly #commands: Shelf = { channels: new Map(), forgotten: 0 };
-  readonly #others: Shelf = { channels: new Map(), forgotten: 0 };
+  readonly #commands: Shelf = { channels: new Map(), byAge: new Deque(), forgotten: 0 };
+  readonly #others: Shelf = { channels: new Map(), byAge: new Deque(), forgotten: 0 };
+  readonly #startedAtMs: number;
   #woken: ChannelTail[] = [];
   #bytes = 0;
   #stopSweeping: () => void = () => undefined;
@@ -52,9 +56,10 @@ export class EventTail {
   constructor(epoch: number, options: EventTailOptions = {}) {
     this.epoch = epoch;
     this.#clock = options.clock ?? systemClock;
+    this.#startedAtMs = this.#clock.now();
     this.#ring = { ringEvents: options.ringEvents ?? 1000, ringBytes: options.ringBytes ?? 2 ** 20 };
     this.#maxAgeMs = options.maxAgeMs ?? 24 * 3600_000;
-    this.#maxChannels = options.maxChannels ?? 20_000;
+    this.#maxChannels = options.maxChannels ?? 10_000;
     this.#maxBytes = options.maxBytes ?? 256 * 2 ** 20;
     this.#maxProducers = options.maxProducers ?? 64;
     if (Number.isFinite(this.#maxAgeMs)) this.#sweepLater();
@@ -85,21 +90,21 @@ export class EventTail {
       if (shelf.channels.size >= this.#maxChannels) this.#forgetOldest(shelf);
       tail = new ChannelTail(key, this.epoch, shelf.forgotten);
       shelf.channels.set(key, tail);
+      shelf.byAge.push(tail);
     }
     return tail;
   }
 
   /** Gives the event its number. A pending one (and what follows it) becomes visible by `settle`. */
   add(tail: ChannelTail, event: NewEvent, state: 'kept' | 'pending'): KeptEvent {
-    const now = this.#clock.now();
     const before = tail.bytes;
-    const kept = new KeptEvent(tail, tail.last + 1, event, now, state);
+    const kept = new KeptEvent(tail, tail.last + 1, event, this.#age(), state);
     tail.push(kept);
     if (state === 'kept' && tail.visible === kept.seq - 1) {
       tail.visible = kept.seq;
       if (tail.watchers && !tail.isWakeQueued) this.#wake(tail);
     }
-    if (tail.size > this.#ring.ringEvents || tail.bytes > this.#ring.ringBytes) tail.trim(this.#ring, 0);
+    if (tail.size > this.#ring.ringEvents || tail.bytes > this.#ring.ringBytes) tail.trim(this.#ring);
     this.#bytes += tail.bytes - before;
     if (this.#bytes > this.#maxBytes) this.#shrink();
     return kept;
@@ -171,10 +176,17 @@ export class EventTail {
   close(): void {
     this.#isClosed = true;
     this.#stopSweeping();
-    this.#commands.channels.clear();
-    this.#others.channels.clear();
+    for (const { channels, byAge } of [this.#commands, this.#others]) {
+      channels.clear();
+      byAge.clear();
+    }
     this.#woken = [];
     this.#bytes = 0;
+  }
+
+  /** Seconds since the start: a small integer costs no memory of its own in each event. */
+  #age(): number {
+    return Math.floor((this.#clock.now() - this.#startedAtMs) / 1000);
   }
 
   #shelf(key: string): Shelf {
@@ -198,20 +210,19 @@ export class EventTail {
   }
 
   /** Looks at a few of the oldest channels, and forgets the first one that is quiet and unwatched. */
-  #forgetOldest(shelf: Shelf): boolean {
-    let looks = 16;
-    for (const [key, tail] of shelf.channels) {
+  #forgetOldest(shelf: Shelf): void {
+    for (let looks = 16; looks > 0; looks--) {
+      const tail = shelf.byAge.shift();
+      if (!tail) return;
+      if (shelf.channels.get(tail.key) !== tail) continue;
       const isBusy = tail.watchers !== undefined || tail.visible < tail.last;
       if (!isBusy && (tail.seenByEviction === tail.last || looks === 1)) {
         this.#forget(shelf, tail);
-        return true;
+        return;
       }
       tail.seenByEviction = tail.last;
-      shelf.channels.delete(key);
-      shelf.channels.set(key, tail);
-      if (--looks === 0) break;
+      shelf.byAge.push(tail);
     }
-    return false;
   }
 
   #forget(shelf: Shelf, tail: ChannelTail): void {
@@ -231,7 +242,7 @@ export class EventTail {
     for (const shelf of [this.#commands, this.#others])
       for (const tail of shelf.channels.values())
         if (this.#bytes > target)
-          this.#bytes -= tail.trim({ ringEvents: tail.size >> 1, ringBytes: Number.POSITIVE_INFINITY }, 0);
+          this.#bytes -= tail.trim({ ringEvents: tail.size >> 1, ringBytes: Number.POSITIVE_INFINITY });
   }
 
   /** Age is looked at in the background, a slice of the channels at a time. */
@@ -239,22 +250,30 @@ export class EventTail {
     const everyMs = Math.min(Math.max(this.#maxAgeMs / 8, 100), 60_000);
     this.#stopSweeping = this.#clock.after(everyMs, () => {
       const tails = [...this.#commands.channels.values(), ...this.#others.channels.values()];
-      this.#sweep(tails, 0, this.#clock.now() - this.#maxAgeMs);
+      this.#sweep(tails, 0, this.#age() - this.#maxAgeMs / 1000);
     });
   }
 
-  #sweep(tails: readonly ChannelTail[], from: number, oldestMs: number): void {
+  #sweep(tails: readonly ChannelTail[], from: number, oldest: number): void {
     if (this.#isClosed) return;
     const to = Math.min(from + 2000, tails.length);
     for (let i = from; i < to; i++) {
       const tail = tails[i]!;
       const hadEvents = tail.size > 0;
-      this.#bytes -= tail.trim(this.#ring, oldestMs);
+      this.#bytes -= tail.trim(this.#ring, oldest);
       // A command's channel that ran empty has said all it had to say; another one keeps its count.
       const shelf = this.#shelf(tail.key);
       if (hadEvents && tail.size === 0 && !tail.watchers && shelf === this.#commands) this.#forget(shelf, tail);
     }
-    if (to < tails.length) setImmediate(() => this.#sweep(tails, to, oldestMs));
-    else this.#sweepLater();
+    if (to < tails.length) {
+      setImmediate(() => this.#sweep(tails, to, oldest));
+      return;
+    }
+    for (const { byAge, channels } of [this.#commands, this.#others]) {
+      if (byAge.size <= channels.size * 2) continue;
+      byAge.clear();
+      for (const tail of channels.values()) byAge.push(tail);
+    }
+    this.#sweepLater();
   }
 }

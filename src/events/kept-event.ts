@@ -12,8 +12,8 @@ export class KeptEvent implements LogEvent {
   readonly seq: number;
   readonly type: string;
   readonly atMs: number;
-  /** Clock of the log, not of the event's source: what retention by age goes by. */
-  readonly keptAtMs: number;
+  /** By the log's clock, in seconds from its start (not by the event's source): what retention by age goes by. */
+  readonly keptAt: number;
   /** `pending` is still being stored, `lost` could not be stored: its number is a hole. */
   state: 'kept' | 'pending' | 'lost';
   bytes: number;
@@ -22,12 +22,12 @@ export class KeptEvent implements LogEvent {
   #dataJson: string | undefined = undefined;
   #json: string | undefined = undefined;
 
-  constructor(tail: ChannelTail, seq: number, event: NewEvent, keptAtMs: number, state: 'kept' | 'pending') {
+  constructor(tail: ChannelTail, seq: number, event: NewEvent, keptAt: number, state: 'kept' | 'pending') {
     this.#tail = tail;
     this.seq = seq;
     this.type = event.type;
     this.atMs = event.atMs;
-    this.keptAtMs = keptAtMs;
+    this.keptAt = keptAt;
     this.state = state;
     this.bytes = overheadBytes + (event.bytes ?? unknownDataBytes);
     this.#data = event.data;
