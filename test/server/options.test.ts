@@ -54,9 +54,9 @@ describe('options', () => {
   });
 
   test('of a preset stand unless a value is given beside it', () => {
-    expect(resolveOptions({ preset: 'lowLatency', queueSize: 9 })).toMatchObject({
+    expect(resolveOptions({ preset: 'lowLatency', window: 9 })).toMatchObject({
       ...presets.lowLatency,
-      queueSize: 9,
+      window: 9,
     });
   });
 
@@ -71,16 +71,15 @@ describe('options', () => {
 
   test.each([
     [{ htpp: '127.0.0.1:1' }, 'unknown option "htpp" in the options (did you mean "http"?)'],
-    [{ queue_size: 3 }, 'did you mean "queueSize"?'],
+    [{ waiting_commands: 3 }, 'did you mean "waitingCommands"?'],
     [JSON.parse('{"__proto__": 1}'), 'unknown option "__proto__"'],
     [{ grpc: 'nowhere' }, 'grpc: "nowhere" is not an address'],
     [{ grpc: ['127.0.0.1:0', 'x'] }, 'grpc: "x" is not an address'],
     [{ grpc: 5 }, 'grpc: "5" is not an address'],
     [{ grpc: false, http: false }, 'nothing to serve'],
-    [{ queueSize: 0 }, 'queueSize: '],
-    [{ queueSize: 1.5 }, 'queueSize: '],
+    [{ window: 0 }, 'window: '],
+    [{ window: 1.5 }, 'window: '],
     [{ heartbeatMs: 1e12 }, 'heartbeatMs: '],
-    [{ heartbeatMs: 1000, livenessMs: 1500 }, 'livenessMs 1500 is under twice heartbeatMs 1000'],
     [{ auth: 'basic' }, 'auth: '],
     [{ auth: 'none', authSecretFile: 'x' }, 'use auth "jwt"'],
     [{ auth: 'mtls' }, 'needs tlsCert, tlsKey and tlsCa'],
@@ -105,7 +104,7 @@ describe('sources', () => {
   const file = (name: string, content: string) => writeFileSync(join(cwd, name), content);
 
   test('code wins over the environment, that over the file, that over the default', async () => {
-    file('signalbox.config.json', '{"grpc": "127.0.0.1:1", "http": "127.0.0.1:2", "data": "here", "queueSize": 7}');
+    file('signalbox.config.json', '{"grpc": "127.0.0.1:1", "http": "127.0.0.1:2", "data": "here", "window": 7}');
     const options = await loadOptions({
       cwd,
       env: { SIGNALBOX_GRPC: '127.0.0.1:10,unix:///tmp/a', SIGNALBOX_HTTP: '127.0.0.1:20', SIGNALBOX_PORT: 'tcp://x' },
@@ -115,7 +114,7 @@ describe('sources', () => {
       grpc: ['127.0.0.1:100'],
       http: ['127.0.0.1:20'],
       data: join(cwd, 'here'),
-      queueSize: 7,
+      window: 7,
     });
   });
 
@@ -126,7 +125,7 @@ describe('sources', () => {
 
   test.each([
     ['{"grcp": "127.0.0.1:1"}', 'unknown option "grcp" in signalbox.config.json (did you mean "grpc"?)'],
-    ['{"queueSize": "9"}', 'signalbox.config.json: queueSize: '],
+    ['{"window": "9"}', 'signalbox.config.json: window: '],
     ['{', 'cannot read signalbox.config.json: '],
     ['[]', 'signalbox.config.json: '],
   ])('a file with %s is refused by name', async (content, message) => {
@@ -141,9 +140,7 @@ describe('sources', () => {
   });
 
   test('a wrong variable is named', async () => {
-    await expect(loadOptions({ cwd, env: { SIGNALBOX_QUEUE_SIZE: 'many' } })).rejects.toThrow(
-      'SIGNALBOX_QUEUE_SIZE: queueSize: ',
-    );
+    await expect(loadOptions({ cwd, env: { SIGNALBOX_WINDOW: 'many' } })).rejects.toThrow('SIGNALBOX_WINDOW: window: ');
     await expect(loadOptions({ cwd, env: { SIGNALBOX_HTTP: '80' } })).rejects.toThrow('SIGNALBOX_HTTP: http: "80"');
   });
 
