@@ -1,0 +1,35 @@
+import type { GrpcFact } from '../grpc/facts.ts';
+import type { HubFact } from '../hub/facts.ts';
+
+/** What the process itself tells. */
+export type ProcessFact =
+  | {
+      readonly kind: 'server-ready';
+      readonly grpc: readonly string[];
+      readonly http: readonly string[];
+      readonly auth: string;
+    }
+  | { readonly kind: 'server-open'; readonly message: string }
+  | { readonly kind: 'server-draining'; readonly timeoutMs: number }
+  | { readonly kind: 'server-closed' }
+  | { readonly kind: 'server-close-failed'; readonly part: string; readonly message: string; readonly cause: unknown };
+
+/** A fact of a part that this file does not know (yet). */
+export interface OtherFact {
+  readonly kind: string;
+}
+
+export type ServerFact = HubFact | GrpcFact | ProcessFact;
+export type Observe = (fact: ServerFact | OtherFact) => void;
+
+/** Tells one fact to many; a listener that throws harms neither the others nor the part that spoke. */
+export function toAll(...listeners: readonly Observe[]): Observe {
+  return (fact) => {
+    for (const listener of listeners)
+      try {
+        listener(fact);
+      } catch (error) {
+        process.emitWarning(`an observer of Signalbox threw: ${String(error)}`, 'SignalboxObserverWarning');
+      }
+  };
+}
