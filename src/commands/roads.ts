@@ -1,0 +1,152 @@
+import { HubError } from '../errors.ts';
+import type { CommandTransport } from '../protocol/command-transport.ts';
+import { invalid } from './send-options.ts';
+import { defaultServiceName, getService } from './service-registry.ts';
+
+/** A bearer token, or a function that gives the one to use now (called for each call that needs one). */
+export type Token = string | (() => string | Promise<string>);
+
+/** A road that is owned by whoever opened it. */
+export interface RemoteTransport extends CommandTransport {
+  close(): Promise<void> | void;
+}
+
+/** How this process reaches hubs in other processes. Filled in by the package's entry, so that callers need no gRPC. */
+export interface RemoteRoads {
+  /** Opens lazily: it does not wait for the hub to be there. */
+  connect(address: string, options: { readonly token?: Token | undefined }): RemoteTransport;
+  /** `SIGNALBOX_ADDRESS`, if it is set. */
+  defaultAddress(): string | undefined;
+}
+
+/** Which road to take; the first that is there, in this order. Without any of them: `SIGNALBOX_ADDRESS`. */
+export interface RoadOptions {
+  /** An own road. Stays its owner's: `close()` of a client leaves it open. */
+  readonly transport?: CommandTransport | undefined;
+  /** A hub in another process: `host:port` or `unix:///path`. */
+  readonly address?: string | undefined;
+  /** Name of a service registered in this process. Default: `default`. */
+  readonly service?: string | undefined;
+  /** The token for a hub in another process. Default: none. */
+  readonly token?: Token | undefined;
+}
+
+/** Says how hubs in other processes are reached. */
+export function setRemoteRoads(roads: RemoteRoads): void {
+  remoteRoads = roads;
+}
+
+/** Closes every connection that clients of this process share. A client that is used again connects anew. */
+export async function closeTransports(): Promise<void> {
+  const open = [...shared.values()].flatMap((byToken) => [...byToken.values()]);
+  shared.clear();
+  await Promise.all(open.map((connection) => connection.close()));
+}
+
+/** The road of one client: looked up when it is needed, as a service may be registered (or replaced) later. */
+export class Road {
+  readonly #options: RoadOptions;
+  readonly #service: string;
+  #connection: SharedConnection | undefined;
+  #isClosed = false;
+
+  constructor(options: RoadOptions) {
+    const { transport, address, service } = options;
+    if (transport !== undefined && typeof transport.send !== 'function')
+      throw invalid('transport', transport, 'a CommandTransport');
+    if (address !== undefined && (typeof address !== 'string' || address === ''))
+      throw invalid('address', address, 'host:port or unix:///path');
+    if (transport !== undefined && address !== undefined)
+      throw new HubError('invalid-argument', `both a transport and the address ${address} were given: give one`);
+    this.#options = options;
+    this.#service = service ?? defaultServiceName;
+  }
+
+  /** Throws `unavailable` naming the four ways to give a road when there is none. */
+  transport(): CommandTransport {
+    if (this.#isClosed) throw new HubError('unavailable', 'this client is closed');
+    const { transport, address } = this.#options;
+    if (transport !== undefined) return transport;
+    if (address !== undefined) return this.#connect(address);
+    const service = getService(this.#service);
+    if (service !== undefined) return service;
+    const fallback = remoteRoads?.defaultAddress();
+    if (fallback !== undefined && fallback !== '') return this.#connect(fallback);
+    throw new HubError(
+      'unavailable',
+      `no road to the hub: give a transport or an address, register a service named "${this.#service}" in this ` +
+        'process, or set SIGNALBOX_ADDRESS',
+    );
+  }
+
+  /** Lets go of a shared connection; the last to do so closes it. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    const connection = this.#connection;
+    this.#connection = undefined;
+    await connection?.release();
+  }
+
+  #connect(address: string): CommandTransport {
+    const held = this.#connection;
+    if (held !== undefined && held.address === address && !held.isClosed) return held.transport;
+    // Closed by closeTransports, or SIGNALBOX_ADDRESS has changed. A failing close is its transport's to tell.
+    void held?.release().catch(() => undefined);
+    this.#connection = SharedConnection.acquire(address, this.#options.token);
+    return this.#connection.transport;
+  }
+}
+
+let remoteRoads: RemoteRoads | undefined;
+
+// One connection per address and token, whoever asks: a process with a thousand clients holds one HTTP/2 connection.
+const shared = new Map<string, Map<Token | undefined, SharedConnection>>();
+
+class SharedConnection {
+  readonly address: string;
+  readonly transport: RemoteTransport;
+  readonly #token: Token | undefined;
+  #users = 0;
+  #closing: Promise<void> | undefined;
+
+  constructor(address: string, token: Token | undefined, roads: RemoteRoads) {
+    this.address = address;
+    this.#token = token;
+    this.transport = roads.connect(address, { token });
+  }
+
+  static acquire(address: string, token: Token | undefined): SharedConnection {
+    if (remoteRoads === undefined)
+      throw new HubError('unavailable', `cannot reach ${address}: import "signalbox" for the RPC road`);
+    let byToken = shared.get(address);
+    if (byToken === undefined) {
+      byToken = new Map();
+      shared.set(address, byToken);
+    }
+    let connection = byToken.get(token);
+    if (connection === undefined) {
+      connection = new SharedConnection(address, token, remoteRoads);
+      byToken.set(token, connection);
+    }
+    connection.#users++;
+    return connection;
+  }
+
+  get isClosed(): boolean {
+    return this.#closing !== undefined;
+  }
+
+  async release(): Promise<void> {
+    this.#users--;
+    if (this.#users > 0 || this.isClosed) return;
+    const byToken = shared.get(this.address);
+    if (byToken?.get(this.#token) === this) byToken.delete(this.#token);
+    if (byToken?.size === 0) shared.delete(this.address);
+    await this.close();
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= Promise.resolve(this.transport.close());
+    return this.#closing;
+  }
+}
