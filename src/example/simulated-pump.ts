@@ -1,4 +1,4 @@
-import { HubError } from '../errors.ts';
+import { CommandRejected } from '../device/command-rejected.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
 import type {
   ConfigUpdateRequest,
@@ -81,7 +81,7 @@ export function simulatedPump({
     async start(request, { signal, progress }) {
       const limit = config.maxRpm ?? maxRpm;
       if (!Number.isInteger(request.rpm) || request.rpm < 1 || request.rpm > limit)
-        throw rejected('rpm-out-of-range', `rpm ${request.rpm} is not within 1 to ${limit}`);
+        throw new CommandRejected('rpm-out-of-range', `rpm ${request.rpm} is not within 1 to ${limit}`);
       const before = rpm;
       for (let step = 1; step <= rampSteps; step++) {
         await pause(clock, rampMs / rampSteps, signal);
@@ -110,7 +110,7 @@ export function simulatedPump({
 
     async *tailLog({ lines, intervalMs }, { signal }) {
       if (!Number.isInteger(lines) || lines < 1 || lines > 10_000)
-        throw rejected('lines-out-of-range', `lines ${lines} is not within 1 to 10000`);
+        throw new CommandRejected('lines-out-of-range', `lines ${lines} is not within 1 to 10000`);
       for (let told = 0; told < lines; told++) {
         if (told > 0) await pause(clock, intervalMs, signal);
         lineNumber += 1;
@@ -130,13 +130,9 @@ export function simulatedPump({
 
 function checkConfig(changes: PumpConfig): void {
   if (changes.maxRpm !== undefined && (changes.maxRpm < 1 || changes.maxRpm > maxRpm))
-    throw rejected('config-out-of-range', `maxRpm ${changes.maxRpm} is not within 1 to ${maxRpm}`);
+    throw new CommandRejected('config-out-of-range', `maxRpm ${changes.maxRpm} is not within 1 to ${maxRpm}`);
   if (changes.maxBar !== undefined && !(changes.maxBar > 0 && changes.maxBar <= 100))
-    throw rejected('config-out-of-range', `maxBar ${changes.maxBar} is not within 0 to 100`);
-}
-
-function rejected(deviceCode: string, message: string): HubError {
-  return new HubError('command-rejected', message, { deviceCode });
+    throw new CommandRejected('config-out-of-range', `maxBar ${changes.maxBar} is not within 0 to 100`);
 }
 
 /** Resolves after `ms`; rejects with the signal's reason as soon as it is aborted. */

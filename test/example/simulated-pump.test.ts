@@ -46,8 +46,8 @@ test('a start tells progress, reaches its speed and emits the new state', async 
 test.each([0, -1, 6001, 1.5, Number.NaN])('a start with rpm %s is rejected and changes nothing', async (rpm) => {
   const { pump, call, events } = rig();
   await expect(pump.start({ rpm }, call)).rejects.toMatchObject({
-    code: 'command-rejected',
-    deviceCode: 'rpm-out-of-range',
+    name: 'CommandRejected',
+    code: 'rpm-out-of-range',
     message: `rpm ${rpm} is not within 1 to 6000`,
   });
   expect(events).toEqual([]);
