@@ -10,7 +10,13 @@ const common = {
 };
 
 /** Suites that start processes or a browser: one file at a time, after the others, so that they have the machine. */
-const wholeMachine = ['test/e2e/**', 'test/browser/**', 'test/interop/**', 'test/faults/**', 'test/examples/**'];
+const wholeMachine = [
+  'test/e2e/**',
+  'test/browser/chromium/**',
+  'test/interop/**',
+  'test/faults/**',
+  'test/examples/**',
+];
 
 export default defineConfig({
   test: {
