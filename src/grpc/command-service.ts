@@ -1,0 +1,95 @@
+import { randomUUID } from 'node:crypto';
+import { HubError } from '../errors.ts';
+import type { ClientInfo, Clients } from '../hub/client-info.ts';
+import type { CommandFilter } from '../hub/command-store.ts';
+import { checkClientId, checkCommandId } from '../protocol/checks.ts';
+import type { Command, CommandRecord, CommandUpdate } from '../protocol/command.ts';
+import type { CommandTransport } from '../protocol/command-transport.ts';
+import { commandFromProto, recordToProto, updateToProto } from '../protocol/convert.ts';
+import { CommandServiceDefinition } from '../protocol/gen/signalbox/v1/command.ts';
+import { requireScope } from './access.ts';
+import type { DeviceStreamTaker } from './device-stream.ts';
+import { mapIterable } from './map-iterable.ts';
+import { type GrpcService, grpcService } from './service.ts';
+
+/** What the gRPC end needs of the hub. */
+export interface ServedHub extends CommandTransport, DeviceStreamTaker {
+  readonly clients: Clients;
+  readonly isDraining: boolean;
+  watch(tenant: string, commandId: string, options?: { signal?: AbortSignal }): AsyncIterable<CommandUpdate>;
+  get(tenant: string, commandId: string): Promise<CommandRecord>;
+  list(filter: CommandFilter): Promise<CommandRecord[]>;
+  cancel(tenant: string, commandId: string, reason: string): Promise<CommandUpdate>;
+}
+
+export type { ClientInfo };
+
+/** What 0 means in a command that came from the wire, in ms. */
+export const commandDefaults = {
+  /** A live command's whole life. */
+  timeoutMs: 30_000,
+  /** How long a queued command may wait. */
+  ttlMs: 24 * 3_600_000,
+} as const;
+
+const maxReasonLength = 1_024;
+
+/** The road of callers in other processes. Needs the scope `commands:send`; the tenant is the credential's. */
+export function commandService(hub: ServedHub): GrpcService {
+  return grpcService(CommandServiceDefinition, {
+    sendCommandToClient(request, { principal }) {
+      requireScope(principal, 'commands:send');
+      if (request.command === undefined) throw new HubError('invalid-argument', 'command is missing');
+      const command = withDefaults(commandFromProto(request.command, principal.tenant));
+      // Without a signal: a caller who leaves stops watching, and its command goes on.
+      return mapIterable(hub.send(command), (update) => ({ update: updateToProto(update) }));
+    },
+
+    watchCommand(request, { principal, signal }) {
+      requireScope(principal, 'commands:send');
+      checkCommandId(request.commandId);
+      return mapIterable(hub.watch(principal.tenant, request.commandId, { signal }), (update) => ({
+        update: updateToProto(update),
+      }));
+    },
+
+    async cancelCommand(request, { principal }) {
+      requireScope(principal, 'commands:send');
+      checkCommandId(request.commandId);
+      const reason = request.reason || `cancelled by ${principal.subject}`;
+      if (reason.length > maxReasonLength)
+        throw new HubError(
+          'invalid-argument',
+          `reason has ${reason.length} characters, the limit is ${maxReasonLength}`,
+        );
+      return { update: updateToProto(await hub.cancel(principal.tenant, request.commandId, reason)) };
+    },
+
+    async getCommand(request, { principal }) {
+      requireScope(principal, 'commands:send');
+      checkCommandId(request.commandId);
+      return { record: recordToProto(await hub.get(principal.tenant, request.commandId)) };
+    },
+
+    async listCommands(request, { principal }) {
+      requireScope(principal, 'commands:send');
+      if (request.clientId !== '') checkClientId(request.clientId);
+      if (request.pageSize > 1_000)
+        throw new HubError('invalid-argument', `page_size ${request.pageSize} is above the limit of 1000`);
+      const records = await hub.list({
+        tenant: principal.tenant,
+        ...(request.clientId !== '' && { clientId: request.clientId }),
+        pendingOnly: request.pendingOnly,
+        limit: request.pageSize || 100,
+      });
+      return { records: records.map(recordToProto) };
+    },
+  });
+}
+
+function withDefaults(command: Command): Command {
+  const id = command.id === '' ? randomUUID() : command.id;
+  if (command.whenOffline === 'fail')
+    return { ...command, id, timeoutMs: command.timeoutMs || commandDefaults.timeoutMs };
+  return { ...command, id, ttlMs: command.ttlMs || commandDefaults.ttlMs };
+}

@@ -1,0 +1,178 @@
+import type { Authenticator, Principal } from '../auth/principal.ts';
+import { HubError, toHubError } from '../errors.ts';
+import type { Clock } from '../flow/clock.ts';
+import type { DeviceIdentity, DeviceStream, DeviceStreamListener } from '../hub/device-stream.ts';
+import { type DownFrame, decodeUp, encodeDown, type UpFrame } from '../protocol/frames.ts';
+import { authenticateCall, requireScope } from './access.ts';
+import type { GrpcFact } from './facts.ts';
+import { type BufferCall, RawCall } from './raw-call.ts';
+import { checkHeaders } from './service.ts';
+import { statusOfError } from './status.ts';
+
+/** What takes over device streams: the hub. */
+export interface DeviceStreamTaker {
+  accept(stream: DeviceStream, identity: DeviceIdentity): DeviceStreamListener;
+}
+
+export interface DeviceEnvironment {
+  readonly hub: DeviceStreamTaker;
+  readonly authenticator: Authenticator;
+  readonly clock: Clock;
+  readonly observe: (fact: GrpcFact) => void;
+  /** The first frame has to come within this time, in ms. */
+  readonly firstFrameMs: number;
+  readonly maxHeaderBytes: number;
+  /** Where the calls that are open now are kept. */
+  readonly openCalls: Set<RawCall>;
+}
+
+/** How frames look on one kind of bidi call. Made anew for each call, so that it may remember. */
+export interface FrameCodec {
+  /** Frames that the device would send first, where the opening of the call says it all. */
+  open?(): readonly UpFrame[];
+  /** The frames that a message means: one, none, or several. Throws on bytes that are none. */
+  up(bytes: Buffer): readonly UpFrame[] | UpFrame;
+  /** The bytes of a frame; undefined for one that this kind of call does not carry. `answer` speaks for the device. */
+  down(frame: DownFrame, answer: (frame: UpFrame) => void): Uint8Array | undefined;
+}
+
+/** Frames as they are in `device.proto`. */
+export const plainFrames: FrameCodec = { up: decodeUp, down: encodeDown };
+
+/**
+ * Handles a bidi call of a device: headers at once, then the credential, then the stream goes to the hub. What the
+ * device sends meanwhile waits in grpc-js's bounded buffers.
+ */
+export function deviceHandler(
+  environment: DeviceEnvironment,
+  codec: (call: RawCall, principal: Principal) => FrameCodec = () => plainFrames,
+): (call: BufferCall) => void {
+  return (bidi) => {
+    const call = new RawCall(bidi, environment.clock, environment.openCalls);
+    const take = async (): Promise<void> => {
+      checkHeaders(call.metadata, environment.maxHeaderBytes);
+      const principal = await authenticateCall(bidi, environment.authenticator);
+      requireScope(principal, 'device');
+      if (call.isClosed) return;
+      const stream = new GrpcDeviceStream(call, codec(call, principal), environment);
+      stream.attach(environment.hub.accept(stream, identityOf(principal)));
+    };
+    take().catch((thrown: unknown) => {
+      const error = toHubError(thrown);
+      environment.observe({
+        kind: 'grpc-call-failed',
+        method: call.path,
+        peer: call.peer,
+        code: error.code,
+        message: error.message,
+        ...(error.code === 'internal' && { cause: thrown }),
+      });
+      call.end(statusOfError(error));
+    });
+  };
+}
+
+class GrpcDeviceStream implements DeviceStream {
+  readonly peer: string;
+  readonly #call: RawCall;
+  readonly #codec: FrameCodec;
+  readonly #environment: DeviceEnvironment;
+  #listener: DeviceStreamListener | undefined;
+  #letGoOfFirstFrame: (() => void) | undefined;
+
+  constructor(call: RawCall, codec: FrameCodec, environment: DeviceEnvironment) {
+    this.peer = call.peer;
+    this.#call = call;
+    this.#codec = codec;
+    this.#environment = environment;
+  }
+
+  /** Begins to feed the hub. */
+  attach(listener: DeviceStreamListener): void {
+    this.#listener = listener;
+    const { clock, firstFrameMs } = this.#environment;
+    this.#letGoOfFirstFrame = clock.after(firstFrameMs, () =>
+      this.#call.end(statusOfError(new HubError('deadline-exceeded', `no frame came within ${firstFrameMs} ms`))),
+    );
+    const first = this.#codec.open?.() ?? [];
+    if (first.length > 0) this.#firstFrameCame();
+    for (const frame of first) this.#guard(() => listener.onFrame(frame));
+    this.#call.listen({
+      onMessage: (bytes) => this.#onMessage(bytes),
+      onWritable: () => this.#guard(() => listener.onWritable()),
+      onClosed: () => {
+        this.#letGoOfFirstFrame?.();
+        this.#guard(() => listener.onClosed());
+      },
+    });
+  }
+
+  #firstFrameCame(): void {
+    this.#letGoOfFirstFrame?.();
+    this.#letGoOfFirstFrame = undefined;
+  }
+
+  send(frame: DownFrame): boolean {
+    const bytes = this.#codec.down(frame, this.#answer);
+    return bytes === undefined || this.#call.write(bytes);
+  }
+
+  close(): void {
+    this.#call.end();
+  }
+
+  reset(): void {
+    this.#call.reset();
+  }
+
+  #onMessage(bytes: Buffer): void {
+    this.#firstFrameCame();
+    const listener = this.#listener!;
+    let frames: readonly UpFrame[] | UpFrame;
+    try {
+      frames = this.#codec.up(bytes);
+    } catch (thrown) {
+      const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+      this.#guard(() => listener.onMalformed(error));
+      return;
+    }
+    this.#guard(() => {
+      if (Array.isArray(frames)) for (const frame of frames) listener.onFrame(frame);
+      else listener.onFrame(frames as UpFrame);
+    });
+  }
+
+  // Never from within send(): the hub does not expect an answer before its own call is over.
+  readonly #answer = (frame: UpFrame): void => {
+    process.nextTick(() => {
+      if (!this.#call.isClosed) this.#guard(() => this.#listener?.onFrame(frame));
+    });
+  };
+
+  /** A fault of ours in one stream costs that stream and nothing else. */
+  #guard(run: () => void): void {
+    try {
+      run();
+    } catch (thrown) {
+      const error = toHubError(thrown);
+      const { observe } = this.#environment;
+      observe({
+        kind: 'grpc-call-failed',
+        method: this.#call.path,
+        peer: this.peer,
+        code: error.code,
+        message: error.message,
+        cause: thrown,
+      });
+      this.#call.reset();
+    }
+  }
+}
+
+function identityOf(principal: Principal): DeviceIdentity {
+  return {
+    tenant: principal.tenant,
+    ...(principal.clientId !== undefined && { clientId: principal.clientId }),
+    ...(principal.expiresAtMs !== undefined && { expiresAtMs: principal.expiresAtMs }),
+  };
+}

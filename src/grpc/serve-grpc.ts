@@ -1,0 +1,177 @@
+import { Server, ServerCredentials, type ServerOptions } from '@grpc/grpc-js';
+import type { Authenticator } from '../auth/principal.ts';
+import { HubError } from '../errors.ts';
+import type { EventLog } from '../events/event-log.ts';
+import { type Clock, systemClock } from '../flow/clock.ts';
+import { DeviceServiceDefinition } from '../protocol/gen/signalbox/v1/device.ts';
+import { clientService } from './client-service.ts';
+import { commandService, type ServedHub } from './command-service.ts';
+import { type DeviceEnvironment, deviceHandler } from './device-stream.ts';
+import { eventService } from './event-service.ts';
+import type { GrpcFact } from './facts.ts';
+import { createHealth } from './health.ts';
+import { type GrpcTls, type Listener, listen } from './listener.ts';
+import { type Mount, mountHandler, mountPath } from './mount.ts';
+import type { BufferCall, RawCall } from './raw-call.ts';
+import { reflectionServices } from './reflection.ts';
+import { addService, type GrpcService, serviceNameOf } from './service.ts';
+
+export interface GrpcLimits {
+  /** Bytes of one message that is taken. Default: 1 MiB, and 64 KiB for what stands around a payload. */
+  readonly maxMessageBytes?: number | undefined;
+  /** Streams of one connection. Default: 1000. */
+  readonly maxConcurrentStreams?: number | undefined;
+  /** Connections of one address. Default: 20000. */
+  readonly maxConnections?: number | undefined;
+  /** Bytes of metadata of one call. Default: 8 KiB. */
+  readonly maxHeaderBytes?: number | undefined;
+  /** A connection has to speak HTTP/2, and a device to say hello, within this time, in ms. Default: 10000. */
+  readonly firstFrameMs?: number | undefined;
+  /** A caller or watcher that takes nothing of its stream for this long loses it, in ms. Default: 30000. */
+  readonly stallMs?: number | undefined;
+}
+
+export interface GrpcServerOptions {
+  /** Stays its owner's: closing the server does not close it. */
+  readonly hub: ServedHub;
+  /** The channels behind EventService. Without it that service is not served. */
+  readonly log?: EventLog | undefined;
+  readonly authenticator: Authenticator;
+  /** Where to listen: `host:port` (port 0: any free one) or `unix:///path`. At least one. */
+  readonly addresses: readonly string[];
+  /** For all `host:port` addresses. Default: none. */
+  readonly tls?: GrpcTls | undefined;
+  readonly limits?: GrpcLimits | undefined;
+  /** HTTP/2 pings of silent connections: every `timeMs` (default 30000), dead after `timeoutMs` (default 10000). */
+  readonly keepalive?: { readonly timeMs?: number | undefined; readonly timeoutMs?: number | undefined } | undefined;
+  /** Own bidi methods that the hub serves as streams to devices. */
+  readonly mounts?: readonly Mount[] | undefined;
+  /** Further services, made by `grpcService`. */
+  readonly services?: readonly GrpcService[] | undefined;
+  readonly clock?: Clock | undefined;
+  /** Hears every fact worth logging or counting. Default: nobody listens. */
+  readonly observe?: ((fact: GrpcFact) => void) | undefined;
+}
+
+/** A running gRPC server. */
+export interface GrpcServer extends AsyncDisposable {
+  /** The addresses as given, with the ports filled in. */
+  readonly addresses: readonly string[];
+  /** Serves one more bidi method of a user's own as streams to devices. */
+  mount(mount: Mount): void;
+  /** Says "not serving" to health checks and takes no more connections; those that are there live on. */
+  drain(): void;
+  /** Takes no more calls, lets those that run end for at most `timeoutMs` (default 5000), then ends them all. */
+  close(options?: { readonly timeoutMs?: number | undefined }): Promise<void>;
+}
+
+/** Serves a hub over gRPC. Throws `unavailable` when an address cannot be listened on, `invalid-argument` for bad options. */
+export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer> {
+  const { hub, log, authenticator, addresses, tls, limits = {}, keepalive = {} } = options;
+  const { mounts = [], services = [], clock = systemClock, observe = () => undefined } = options;
+  const { maxMessageBytes = 1024 * 1024 + 64 * 1024, maxConcurrentStreams = 1_000, maxConnections = 20_000 } = limits;
+  const { maxHeaderBytes = 8 * 1024, firstFrameMs = 10_000, stallMs = 30_000 } = limits;
+  if (addresses.length === 0) throw new HubError('invalid-argument', 'addresses is empty: name at least one');
+  for (const [name, value] of Object.entries({ maxMessageBytes, maxConcurrentStreams, maxConnections, firstFrameMs }))
+    if (!(value >= 1)) throw new HubError('invalid-argument', `limits.${name} is ${value}, the least is 1`);
+
+  const grpcOptions: ServerOptions = {
+    'grpc.max_receive_message_length': maxMessageBytes,
+    'grpc.max_send_message_length': -1,
+    'grpc.max_concurrent_streams': maxConcurrentStreams,
+    'grpc.keepalive_time_ms': keepalive.timeMs ?? 30_000,
+    'grpc.keepalive_timeout_ms': keepalive.timeoutMs ?? 10_000,
+    // Its registry is what forceShutdown needs and nobody reads; ours costs less.
+    'grpc.enable_channelz': 0,
+  };
+  const server = new Server(grpcOptions);
+  const calls = new Set<RawCall>();
+  const devices: DeviceEnvironment = {
+    hub,
+    authenticator,
+    clock,
+    observe,
+    firstFrameMs,
+    maxHeaderBytes,
+    openCalls: calls,
+  };
+  const { fullName: name, methods } = DeviceServiceDefinition;
+  registerBidi(server, `/${name}/${methods.connect.name}`, deviceHandler(devices));
+
+  const served = [
+    commandService(hub),
+    clientService(hub.clients),
+    ...(log ? [eventService(log, clock)] : []),
+    ...services,
+  ];
+  const names = [name, ...served.map((service) => serviceNameOf(service.definition))];
+  const health = createHealth(names);
+  const environment = { authenticator, clock, observe, stallMs, maxHeaderBytes };
+  for (const service of [...served, health.service, ...reflectionServices(names)])
+    addService(server, service, environment);
+  const mount = (one: Mount): void => registerBidi(server, mountPath(one), mountHandler(one, devices));
+  for (const one of mounts) mount(one);
+
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const listeners: Listener[] = [];
+  const stop = (): void => {
+    for (const listener of listeners) listener.stop();
+  };
+  try {
+    for (const address of addresses) {
+      const listener = await listen({
+        address,
+        tls,
+        onConnection: (socket) => injector.injectConnection(socket),
+        clock,
+        observe,
+        prefaceMs: firstFrameMs,
+        maxConnections,
+      });
+      listeners.push(listener);
+      observe({ kind: 'grpc-listening', address: listener.address });
+    }
+  } catch (error) {
+    stop();
+    injector.destroy();
+    throw error;
+  }
+
+  let closing: Promise<void> | undefined;
+  const close = async (timeoutMs: number): Promise<void> => {
+    health.setServing(false);
+    stop();
+    const empty = Promise.all(listeners.map((listener) => listener.empty()));
+    // GOAWAY: no new calls on these connections; each ends when its last call does.
+    injector.drain(timeoutMs + 1_000);
+    for (const call of calls) call.end();
+    await Promise.race([empty, new Promise<void>((resolve) => void clock.after(timeoutMs, resolve))]);
+    for (const call of calls) call.reset();
+    for (const listener of listeners) listener.destroy();
+    await empty;
+    injector.destroy();
+    observe({ kind: 'grpc-closed' });
+  };
+  const running: GrpcServer = {
+    addresses: listeners.map((listener) => listener.address),
+    mount,
+    drain() {
+      health.setServing(false);
+      stop();
+    },
+    close: ({ timeoutMs = 5_000 } = {}) => (closing ??= close(timeoutMs)),
+    [Symbol.asyncDispose]: () => running.close(),
+  };
+  return running;
+}
+
+function registerBidi(server: Server, path: string, handle: (call: BufferCall) => void): void {
+  const isNew = server.register(
+    path,
+    handle,
+    (bytes: Buffer) => bytes,
+    (bytes: Buffer) => bytes,
+    'bidi',
+  );
+  if (!isNew) throw new HubError('invalid-argument', `the method ${path} is served already`);
+}
