@@ -1,5 +1,11 @@
-/** What a principal may do. `events:read` and `clients:read` can be narrowed by patterns. */
-export type Scope = 'device' | 'commands:send' | 'events:read' | 'events:publish' | 'clients:read' | 'admin';
+/** What a principal may do. `events:read` can be narrowed by channel patterns. */
+export const scopes = ['device', 'commands:send', 'events:read', 'events:publish', 'clients:read', 'admin'] as const;
+export type Scope = (typeof scopes)[number];
+
+/** Whether it is one of ours: identity providers put other words into the same claim. */
+export function isScope(word: string): word is Scope {
+  return (scopes as readonly string[]).includes(word);
+}
 
 /** Who is calling, as the credential says; never as the message says. */
 export interface Principal {
@@ -34,6 +40,8 @@ export interface Credentials {
 
 /** Tells who is calling. */
 export interface Authenticator {
+  /** The credential that it looks at, for `firstOf` to choose by. Undefined: none in particular. */
+  readonly reads?: keyof Credentials | undefined;
   /** Throws a `HubError` `unauthenticated` that says what is wrong and never repeats the secret. */
   authenticate(credentials: Credentials): Promise<Principal>;
 }
