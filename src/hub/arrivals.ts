@@ -1,0 +1,247 @@
+import { randomUUID } from 'node:crypto';
+import { HubError, toHubError } from '../errors.ts';
+import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
+import { checkClientId, checkLabels, limits } from '../protocol/checks.ts';
+import { protocolVersion } from '../protocol/frames.ts';
+import type { Hello } from '../protocol/gen/signalbox/v1/device.ts';
+import type { Client } from './client.ts';
+import type { CommandLife } from './command-life.ts';
+import type { CloseReason } from './facts.ts';
+import type { Settings } from './options.ts';
+import type { PendingCommand } from './pending-command.ts';
+import type { Publisher } from './publisher.ts';
+import { Lineage, type Session } from './session.ts';
+
+/** Takeovers of one client within this many ms count as a fight for its id. */
+const contentionMs = 10_000;
+
+/** What arrivals need of the hub around them. */
+export interface ArrivalsHost {
+  readonly settings: Settings;
+  readonly wheel: TimingWheel;
+  readonly life: CommandLife;
+  readonly publisher: Publisher;
+  readonly sessions: ReadonlySet<Session>;
+  /** Set while the hub refuses devices, with the time after which they may come again. */
+  readonly closingForMs: number | undefined;
+  clientFor(tenant: string, clientId: string): Client;
+  released(client: Client): void;
+  changed(client: Client): void;
+  write(session: Session, pending: PendingCommand, seq?: number): void;
+}
+
+/** Decides about hellos: who may come, who takes over from whom, what goes on and what begins anew. */
+export class Arrivals {
+  readonly #host: ArrivalsHost;
+
+  constructor(host: ArrivalsHost) {
+    this.#host = host;
+  }
+
+  open(session: Session, hello: Hello): void {
+    const { settings, closingForMs } = this.#host;
+    if (closingForMs !== undefined) {
+      session.end({
+        reason: 'draining',
+        message: 'the hub is shutting down',
+        mayReconnect: true,
+        retryAfterMs: closingForMs,
+      });
+      return;
+    }
+    if (this.#host.sessions.size >= settings.maxSessions) {
+      const message = `the hub holds ${settings.maxSessions} streams, its limit`;
+      session.end({ reason: 'overloaded', message, mayReconnect: true, retryAfterMs: 5000 });
+      return;
+    }
+    let clientId: string;
+    try {
+      clientId = checkHello(hello, session);
+    } catch (error) {
+      const { code, message } = toHubError(error);
+      const reason = code === 'permission-denied' ? 'unauthenticated' : 'protocol-error';
+      session.end({ reason, message, mayReconnect: false });
+      return;
+    }
+    const client = this.#host.clientFor(session.identity.tenant, clientId);
+    const old = client.session;
+    if (old) this.#takeOver(client, old, hello);
+    this.#admit(session, client, hello);
+  }
+
+  /** The end of an open session: its client is away, and may come back to where it was. */
+  left(session: Session, reason: CloseReason): void {
+    const { client, lineage } = session;
+    if (client.session !== session) return;
+    const { settings, wheel, publisher, life } = this.#host;
+    client.lastSeenAtMs = session.lastHeardAtMs;
+    client.session = undefined;
+    client.connectedAtMs = undefined;
+    client.mailbox?.unload(life.shelve);
+    const forget = (): void => {
+      if (client.lineage !== lineage || client.session) return;
+      client.lineage = undefined;
+      this.#host.released(client);
+    };
+    // A device that said goodbye starts anew; one that was lost may be back in a moment.
+    if (reason === 'disconnected' || settings.resumeWindowMs === 0) forget();
+    else wheel.set(new Alarm(forget), settings.resumeWindowMs);
+    // Nobody can tell any more whether these could have been delivered: wait for the device, or for their deadline.
+    publisher.presence('client.disconnected', client.info, settings.clock.now(), reason);
+    this.#host.changed(client);
+  }
+
+  /** What to do with a command that was on its way to the device when an earlier stream ended. */
+  verdict(pending: PendingCommand, session: Session): 'wait' | 'again' | 'cancelled' | 'unknown' {
+    if (session.begun.has(pending.id)) return 'wait';
+    const isSurelyNotBegun =
+      pending.journal === undefined || (pending.journal === session.journalId && !pending.isStarted);
+    const mayRunAgain = isSurelyNotBegun || pending.command.idempotent;
+    if (!mayRunAgain) return 'unknown';
+    return pending.cancelReason === undefined ? 'again' : 'cancelled';
+  }
+
+  /** Carries out the verdict on one command that is not to be sent again. */
+  settle(pending: PendingCommand, verdict: 'wait' | 'cancelled' | 'unknown', client: Client): void {
+    const { life } = this.#host;
+    if (verdict === 'wait') {
+      pending.place = 'in-flight';
+      client.inFlight.set(pending.id, pending);
+      if (pending.cancelReason !== undefined) client.cancel(pending, pending.cancelReason);
+    } else if (verdict === 'cancelled')
+      void life.endWith(pending, 'cancelled', { code: 'cancelled', message: pending.cancelReason ?? '' });
+    else
+      void life.endWith(pending, 'unknown', {
+        code: 'outcome-unknown',
+        message: 'the device came back without its journal; the command was sent and may have been run',
+      });
+  }
+
+  /** The newest stream wins. The old one is told why, and the later to come back the more often this happens. */
+  #takeOver(client: Client, old: Session, hello: Hello): void {
+    const { settings } = this.#host;
+    let retryAfterMs = 0;
+    if (old.lineage.bootId !== hello.bootId) {
+      const now = settings.clock.monotonic();
+      client.takeovers = [...client.takeovers.filter((at) => now - at < contentionMs), now].slice(-32);
+      const takeovers = client.takeovers.length;
+      retryAfterMs = Math.min(60_000, 1000 * 2 ** (takeovers - 1));
+      if (takeovers >= 3)
+        settings.observe({
+          kind: 'client-contended',
+          tenant: client.tenant,
+          clientId: client.id,
+          takeovers,
+          retryAfterMs,
+        });
+    }
+    old.end({
+      reason: 'taken-over',
+      message: `a newer stream of client ${client.id} took over`,
+      mayReconnect: true,
+      retryAfterMs,
+    });
+  }
+
+  #admit(session: Session, client: Client, hello: Hello): void {
+    const { settings, publisher, life } = this.#host;
+    const nowMs = settings.clock.now();
+    const { resume } = hello;
+    const kept = client.lineage;
+    const isResumed =
+      kept !== undefined &&
+      resume?.session === kept.id &&
+      hello.bootId === kept.bootId &&
+      kept.outbox.reachesBackTo(resume.lastSeq);
+    const lineage = isResumed ? kept : new Lineage(randomUUID(), hello.bootId);
+    const window = Math.min(hello.window || settings.window, settings.window);
+    const epoch = Math.max(client.epoch + 1, nowMs);
+    client.epoch = epoch;
+    client.lineage = lineage;
+    client.session = session;
+    client.labels = hello.labels;
+    client.agent = hello.agent;
+    client.peer = session.stream.peer;
+    client.connectedAtMs = nowMs;
+    client.roundTripMs = undefined;
+    session.open(client, lineage, epoch, hello, window);
+    settings.observe({
+      kind: 'session-opened',
+      tenant: client.tenant,
+      clientId: client.id,
+      epoch,
+      resumed: isResumed,
+      peer: client.peer,
+    });
+    if (isResumed) lineage.outbox.acknowledge(resume!.lastSeq, life.delivered);
+    session.send(0, {
+      $case: 'welcome',
+      value: {
+        session: lineage.id,
+        epoch,
+        resumed: isResumed,
+        lastSeq: lineage.intake.received,
+        heartbeatMs: settings.ping === 'off' ? 0 : settings.heartbeatMs,
+        livenessMs: settings.livenessMs,
+        maxFrameBytes: settings.maxPayloadBytes,
+        node: settings.node,
+        clientId: client.id,
+        atMs: nowMs,
+      },
+    });
+    if (isResumed) this.#repeat(session);
+    else this.#reconcile(session);
+    publisher.presence('client.connected', client.info, nowMs);
+    this.#host.changed(client);
+    for (const arrived of [...client.awaiting]) arrived();
+    client.pump();
+  }
+
+  /** The session goes on: the device is given again what it has not acknowledged. */
+  #repeat(session: Session): void {
+    for (const { seq, body, pending } of [...session.lineage.outbox.unacknowledged()])
+      if (pending) this.#host.write(session, pending, seq);
+      else session.send(seq, body);
+  }
+
+  /** A new session: each command that was out is waited for, sent again, or given up, by what the device's journal says. */
+  #reconcile(session: Session): void {
+    const { client } = session;
+    const again: PendingCommand[] = [];
+    for (const pending of [...client.inFlight.values()]) {
+      if (pending.isEnding) continue;
+      const verdict = this.verdict(pending, session);
+      if (verdict === 'again') again.push(pending);
+      else this.settle(pending, verdict, client);
+    }
+    client.resend.clear();
+    client.resend.unshift(again);
+  }
+}
+
+/** The client id that this hello may use. Throws `invalid-argument` or `permission-denied`. */
+function checkHello(hello: Hello, session: Session): string {
+  if (hello.protocol !== protocolVersion)
+    throw new HubError('invalid-argument', `protocol ${hello.protocol} is not spoken here, ${protocolVersion} is`);
+  const { clientId: allowed } = session.identity;
+  const clientId = hello.clientId === '' && allowed !== undefined ? allowed : hello.clientId;
+  checkClientId(clientId);
+  if (allowed !== undefined && clientId !== allowed)
+    throw new HubError('permission-denied', `client id "${clientId}" is not the credential's, "${allowed}"`);
+  for (const [name, value] of [
+    ['boot id', hello.bootId],
+    ['journal id', hello.journalId],
+  ] as const)
+    if (value.length === 0 || value.length > limits.keyLength)
+      throw new HubError(
+        'invalid-argument',
+        `${name} has ${value.length} characters, it needs 1 to ${limits.keyLength}`,
+      );
+  if (hello.agent.length > limits.labelLength)
+    throw new HubError(
+      'invalid-argument',
+      `agent has ${hello.agent.length} characters, the limit is ${limits.labelLength}`,
+    );
+  checkLabels(hello.labels);
+  return clientId;
+}

@@ -1,0 +1,316 @@
+import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
+import {
+  type Command,
+  type CommandError,
+  type CommandRecord,
+  type CommandUpdate,
+  isTerminal,
+  type Progress,
+  type TerminalState,
+  type TerminalUpdate,
+} from '../protocol/command.ts';
+import type { Client } from './client.ts';
+import { CommandRegistry } from './command-registry.ts';
+import type { StoredCommand } from './command-store.ts';
+import type { Settings } from './options.ts';
+import { PendingCommand } from './pending-command.ts';
+import type { Publisher } from './publisher.ts';
+
+/** Two plain progress updates of one command are at least this far apart, in ms. */
+const progressSpacingMs = 100;
+/** A store that refused a result is asked again after this many ms. */
+const storeRetryMs = 1000;
+
+/** What a command's life needs of the hub around it. */
+export interface LifeHost {
+  readonly settings: Settings;
+  readonly wheel: TimingWheel;
+  readonly publisher: Publisher;
+  /** The client's record, if there is one. */
+  clientOf(tenant: string, clientId: string): Client | undefined;
+  /** Nothing of this client is pending any more, perhaps. */
+  released(client: Client): void;
+  failed(operation: string, cause: unknown): void;
+}
+
+/** Moves commands from state to state; the only place that does. A terminal state never changes. */
+export class CommandLife {
+  readonly registry: CommandRegistry;
+  readonly #host: LifeHost;
+  readonly #held = new Set<PendingCommand>();
+  readonly #heldAlarm = new Alarm(() => this.#tellHeld());
+  /** Wakes those that wait to ask the store again. */
+  readonly #paused = new Set<() => void>();
+  #isClosed = false;
+
+  constructor(host: LifeHost) {
+    this.#host = host;
+    const { rememberedCommands, rememberedBytes } = host.settings;
+    this.registry = new CommandRegistry({ maxEnded: rememberedCommands, maxEndedBytes: rememberedBytes });
+  }
+
+  /** A live command that is taken on now. */
+  acceptLive(command: Command): PendingCommand {
+    const { clock } = this.#host.settings;
+    const acceptedAtMs = clock.now();
+    const last: CommandUpdate = {
+      commandId: command.id,
+      clientId: command.clientId,
+      state: 'queued',
+      atMs: acceptedAtMs,
+    };
+    const pending = new PendingCommand({ command, acceptedAtMs, last, monotonic: clock.monotonic() }, this.#overdue);
+    this.registry.add(pending);
+    this.#host.wheel.set(pending, command.timeoutMs);
+    this.#accepted(pending, last);
+    return pending;
+  }
+
+  /** A queued command that was stored now. */
+  acceptStored(stored: StoredCommand): PendingCommand {
+    const pending = this.recall(stored);
+    this.#accepted(pending, stored.last);
+    return pending;
+  }
+
+  /** A stored command as this process knows it; it may have been accepted long ago. */
+  recall(stored: StoredCommand): PendingCommand {
+    const known = this.registry.get(stored.command.id);
+    if (known) return known;
+    const { clock } = this.#host.settings;
+    const monotonic = clock.monotonic() - (clock.now() - stored.acceptedAtMs);
+    const pending = new PendingCommand({ ...stored, monotonic }, this.#overdue);
+    pending.journal = stored.sentToJournal;
+    this.registry.add(pending);
+    if (isTerminal(stored.last.state)) this.registry.ended(pending);
+    return pending;
+  }
+
+  /** Forgets a stored command that nobody watches and that is not on its way; the store has it. */
+  readonly shelve = (pending: PendingCommand): void => {
+    if (pending.isQueued && pending.place === 'shelf' && !pending.isWatched && !pending.isEnding && !pending.hasEnded)
+      this.registry.forget(pending);
+  };
+
+  sent(pending: PendingCommand): void {
+    if (pending.canMoveTo('sent')) this.#tell(pending, this.#step(pending, 'sent'));
+  }
+
+  readonly delivered = (pending: PendingCommand): void => {
+    if (!pending.canMoveTo('delivered')) return;
+    const { command } = pending;
+    this.#host.settings.observe({
+      kind: 'command-delivered',
+      tenant: command.tenant,
+      clientId: command.clientId,
+      commandId: command.id,
+      afterMs: this.#age(pending),
+    });
+    this.#advance(pending, 'delivered');
+  };
+
+  started(pending: PendingCommand): void {
+    if (pending.canMoveTo('started')) this.#advance(pending, 'started');
+  }
+
+  /** Items are told one by one; plain progress at most ten times a second, the newest of it in any case. */
+  progress(pending: PendingCommand, progress: Progress): void {
+    if (!pending.canMoveTo('progress') || pending.isEnding) return;
+    const now = this.#host.settings.clock.monotonic();
+    if (progress.item === undefined && now - pending.lastProgressAt < progressSpacingMs) {
+      pending.heldProgress = progress;
+      this.#held.add(pending);
+      if (!this.#heldAlarm.isSet) this.#host.wheel.set(this.#heldAlarm, progressSpacingMs);
+      return;
+    }
+    this.#releaseHeld(pending);
+    pending.lastProgressAt = now;
+    this.#tell(pending, { ...this.#step(pending, 'progress'), state: 'progress', progress });
+  }
+
+  /** Ends a command that did not succeed. */
+  endWith(
+    pending: PendingCommand,
+    state: Exclude<TerminalState, 'succeeded'>,
+    error: CommandError,
+  ): Promise<boolean> | undefined {
+    const { id: commandId, command } = pending;
+    return this.end(pending, {
+      commandId,
+      clientId: command.clientId,
+      atMs: this.#host.settings.clock.now(),
+      state,
+      error,
+    });
+  }
+
+  /** Ends a command. The first end wins. Of a stored one the promise resolves once the end is on disk (true), or never will be (false). */
+  end(pending: PendingCommand, update: TerminalUpdate): Promise<boolean> | undefined {
+    if (pending.hasEnded || pending.isEnding) return undefined;
+    pending.isEnding = true;
+    const client = this.#host.clientOf(pending.command.tenant, pending.command.clientId);
+    // Not on its way any more, so that nothing sends it while the store writes; its place in the window stays taken.
+    if (pending.place === 'waiting') client?.remove(pending);
+    if (!pending.isQueued) {
+      this.#conclude(pending, update, client);
+      return undefined;
+    }
+    return this.#save(pending, update);
+  }
+
+  /** The store itself has ended it: superseded by a newer command. */
+  endedInStore(stored: StoredCommand): void {
+    const pending = this.recall(stored);
+    if (pending.hasEnded || !isTerminal(stored.last.state)) return;
+    const client = this.#host.clientOf(pending.command.tenant, pending.command.clientId);
+    pending.isEnding = true;
+    this.#conclude(pending, stored.last as TerminalUpdate, client);
+  }
+
+  /** Ends what is left in memory at the close of the hub; what is stored stays as it is. */
+  close(): void {
+    this.#isClosed = true;
+    for (const wake of [...this.#paused]) wake();
+    for (const pending of [...this.registry])
+      if (!pending.isQueued && !pending.hasEnded) void this.#endForTime(pending, 'hub-closed', 'the hub was closed');
+  }
+
+  /** Time is over: what was surely not begun is expired, what may be repeated too; anything else is unknown. */
+  timeIsOver(pending: PendingCommand): Promise<boolean> | undefined {
+    return this.#endForTime(
+      pending,
+      'timed-out',
+      `no result within ${pending.isQueued ? pending.command.ttlMs : pending.command.timeoutMs} ms`,
+    );
+  }
+
+  #endForTime(pending: PendingCommand, code: string, message: string): Promise<boolean> | undefined {
+    if (pending.place !== 'in-flight' && !(pending.isQueued && pending.journal !== undefined))
+      return this.endWith(pending, 'expired', { code, message: `${message}; it was not sent` });
+    if (pending.command.idempotent)
+      return this.endWith(pending, 'expired', { code, message: `${message}; it was sent and may be repeated` });
+    return this.endWith(pending, 'unknown', { code, message: `${message}; it was sent and may have been run` });
+  }
+
+  /** The deadline of a live command, and then the end of its grace. */
+  readonly #overdue = (pending: PendingCommand): void => {
+    if (pending.hasEnded || pending.isEnding) return;
+    const client = this.#host.clientOf(pending.command.tenant, pending.command.clientId);
+    if (pending.place === 'in-flight' && !pending.isOverdue && client?.session && this.#host.settings.graceMs > 0) {
+      pending.isOverdue = true;
+      client.cancel(pending, 'timed out');
+      this.#host.wheel.set(pending, this.#host.settings.graceMs);
+    } else void this.timeIsOver(pending);
+  };
+
+  #accepted(pending: PendingCommand, update: CommandUpdate): void {
+    const { command } = pending;
+    this.#host.settings.observe({
+      kind: 'command-accepted',
+      tenant: command.tenant,
+      clientId: command.clientId,
+      commandId: command.id,
+      type: command.payload.type,
+      queued: pending.isQueued,
+      traceparent: command.traceparent,
+    });
+    this.#tell(pending, update);
+  }
+
+  #advance(pending: PendingCommand, state: 'delivered' | 'started'): void {
+    const update = this.#step(pending, state);
+    this.#tell(pending, update);
+    if (pending.isQueued)
+      this.#host.settings.commands?.advance(pending.id, state, update.atMs).catch((cause: unknown) => {
+        this.#host.failed(`note that a command is ${state}`, cause);
+      });
+  }
+
+  /** Asks the store until it takes the end: true. False when the hub is closed first; the device will tell it again. */
+  async #save(pending: PendingCommand, update: TerminalUpdate): Promise<boolean> {
+    const { settings } = this.#host;
+    while (!this.#isClosed) {
+      try {
+        const standing = await settings.commands!.finish(update);
+        this.#conclude(pending, standing, this.#host.clientOf(pending.command.tenant, pending.command.clientId));
+        return true;
+      } catch (cause) {
+        this.#host.failed('store the end of a command', cause);
+        await this.#pause(storeRetryMs);
+      }
+    }
+    return false;
+  }
+
+  /** Ends early when the hub is closed. */
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = (): void => {
+        this.#host.wheel.clear(alarm);
+        this.#paused.delete(wake);
+        resolve();
+      };
+      const alarm = new Alarm(wake);
+      this.#paused.add(wake);
+      this.#host.wheel.set(alarm, ms);
+    });
+  }
+
+  #conclude(pending: PendingCommand, update: TerminalUpdate, client: Client | undefined): void {
+    this.#releaseHeld(pending);
+    this.#host.wheel.clear(pending);
+    client?.remove(pending);
+    pending.isEnding = false;
+    const { command } = pending;
+    this.#tell(pending, update);
+    this.registry.ended(pending);
+    this.#host.settings.observe({
+      kind: 'command-ended',
+      tenant: command.tenant,
+      clientId: command.clientId,
+      commandId: command.id,
+      type: command.payload.type,
+      state: update.state,
+      queued: pending.isQueued,
+      afterMs: this.#age(pending),
+      code: update.state === 'succeeded' ? undefined : update.error.code,
+    });
+    if (!client) return;
+    if (client.session) client.pump();
+    else this.#host.released(client);
+  }
+
+  #releaseHeld(pending: PendingCommand): void {
+    const progress = pending.heldProgress;
+    if (!progress) return;
+    pending.heldProgress = undefined;
+    this.#held.delete(pending);
+    this.#tell(pending, { ...this.#step(pending, 'progress'), state: 'progress', progress });
+  }
+
+  #tellHeld(): void {
+    const now = this.#host.settings.clock.monotonic();
+    for (const pending of [...this.#held]) {
+      pending.lastProgressAt = now;
+      this.#releaseHeld(pending);
+    }
+  }
+
+  #tell(pending: PendingCommand, update: CommandUpdate): void {
+    pending.tell(update);
+    this.#host.publisher.update(pending, update);
+  }
+
+  #step<S extends 'sent' | 'delivered' | 'started' | 'progress'>(pending: PendingCommand, state: S) {
+    return { commandId: pending.id, clientId: pending.command.clientId, state, atMs: this.#host.settings.clock.now() };
+  }
+
+  #age(pending: PendingCommand): number {
+    return this.#host.settings.clock.monotonic() - pending.acceptedAtMonotonic;
+  }
+}
+
+/** A record without the machinery around it. */
+export function recordOf({ command, acceptedAtMs, last }: CommandRecord): CommandRecord {
+  return { command, acceptedAtMs, last };
+}

@@ -1,0 +1,7 @@
+export type { ClientFilter, ClientInfo, Clients } from './client-info.ts';
+export type { AddOptions, AddOutcome, CommandFilter, CommandStore, StoredCommand } from './command-store.ts';
+export type { DeviceIdentity, DeviceStream, DeviceStreamListener } from './device-stream.ts';
+export type { CloseReason, HubFact } from './facts.ts';
+export { type DrainOptions, Hub } from './hub.ts';
+export { memoryCommandStore } from './memory-command-store.ts';
+export type { HubOptions } from './options.ts';

@@ -1,0 +1,185 @@
+import { Deque } from '../flow/deque.ts';
+import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
+import type { Client } from './client.ts';
+import type { CommandStore, StoredCommand } from './command-store.ts';
+import type { PendingCommand } from './pending-command.ts';
+import type { Session } from './session.ts';
+
+/** Stored commands that are read, or marked, in one go. */
+const pageSize = 64;
+/** Fewer than this many loaded: read the next page. */
+const lowWater = 16;
+const retryMs = 1000;
+
+/** What a mailbox needs of the hub. */
+export interface MailboxHost {
+  readonly store: CommandStore;
+  readonly wheel: TimingWheel;
+  /** Highest position that this process has seen in the store. */
+  newestPosition: number;
+  /** Makes a stored command ready to go: true when it belongs at the end of the queue. */
+  adopt(client: Client, stored: StoredCommand): PendingCommand | undefined;
+  /** When the hub has to look at a sent command again, in Unix ms. */
+  dueAfterSending(pending: PendingCommand): number;
+  failed(operation: string, cause: unknown): void;
+}
+
+/** The stored commands of one client, of which only the next few are in memory, and none while it is away. */
+export class Mailbox {
+  readonly #client: Client;
+  readonly #host: MailboxHost;
+  readonly #queue = new Deque<PendingCommand>();
+  /** Everything in the store up to this position is loaded, in flight or ended. */
+  #loadedUpTo = 0;
+  /** The store may hold more above that. */
+  #hasMore = true;
+  #isLoading = false;
+  #isMarking = false;
+  /** The store does not answer: live commands do not wait for it. */
+  #isBroken = false;
+  /** Counts unloads, so that a page that was asked for before one is not taken for the present. */
+  #generation = 0;
+  readonly #retry: Alarm;
+
+  constructor(client: Client, host: MailboxHost) {
+    this.#client = client;
+    this.#host = host;
+    this.#retry = new Alarm(() => {
+      this.#isBroken = false;
+      this.#client.pump();
+    });
+  }
+
+  get first(): PendingCommand | undefined {
+    return this.#queue.first;
+  }
+
+  get loaded(): number {
+    return this.#queue.size;
+  }
+
+  get newestPosition(): number {
+    return this.#host.newestPosition;
+  }
+
+  get isBusy(): boolean {
+    return this.#isLoading || this.#isMarking;
+  }
+
+  /** True when nothing stands between a new command and the stream, so that it can be stored as sent at once. */
+  get isCaughtUp(): boolean {
+    return !this.#hasMore && !this.#isLoading && this.#queue.size === 0;
+  }
+
+  /** Stored commands above this position are not loaded. */
+  get loadedUpTo(): number {
+    return this.#loadedUpTo;
+  }
+
+  /** Whether the store may hold a command at or below `position` that is not loaded yet. */
+  mayHold(position: number): boolean {
+    return !this.#isBroken && (this.#hasMore || this.#isLoading) && this.#loadedUpTo < position;
+  }
+
+  /** A command was stored just now. */
+  accepted(pending: PendingCommand): void {
+    if (this.#hasMore || this.#isLoading || pending.position! <= this.#loadedUpTo) this.#hasMore = true;
+    else {
+      this.#loadedUpTo = pending.position!;
+      pending.place = 'waiting';
+      this.#queue.push(pending);
+    }
+    this.#client.pump();
+  }
+
+  /** The loaded commands that wait and have this coalesce key. */
+  withCoalesceKey(key: string): PendingCommand[] {
+    return [...this.#queue].filter((pending) => pending.command.coalesceKey === key);
+  }
+
+  shift(): void {
+    this.#queue.shift();
+  }
+
+  remove(pending: PendingCommand): void {
+    this.#queue.remove(pending);
+  }
+
+  /** The client is away: nothing of its mailbox stays in memory. */
+  unload(release: (pending: PendingCommand) => void): void {
+    const first = this.#queue.first;
+    if (first) this.#loadedUpTo = first.position! - 1;
+    this.#generation++;
+    this.#hasMore = true;
+    for (const pending of this.#queue) {
+      pending.place = 'shelf';
+      release(pending);
+    }
+    this.#queue.clear();
+  }
+
+  loadIfLow(): void {
+    if (!this.#hasMore || this.#isLoading || this.#isBroken || this.#queue.size > lowWater) return;
+    this.#isLoading = true;
+    this.#hasMore = false;
+    const generation = this.#generation;
+    const { tenant, id } = this.#client;
+    this.#host.store.mailbox(tenant, id, this.#loadedUpTo, pageSize).then(
+      (page) => {
+        this.#isLoading = false;
+        if (generation !== this.#generation) this.#hasMore = true;
+        else this.#takePage(page);
+        this.#client.pump();
+      },
+      (cause: unknown) => {
+        this.#isLoading = false;
+        this.#hasMore = true;
+        this.#broke('read the mailbox', cause);
+      },
+    );
+  }
+
+  /** Notes on disk that `head`, and what follows it, is about to be written; then pumps again. */
+  mark(session: Session, head: PendingCommand): void {
+    if (this.#isMarking || this.#isBroken) return;
+    this.#isMarking = true;
+    const { journalId } = session;
+    const source = head === this.#queue.first ? this.#queue : this.#client.resend;
+    const batch: PendingCommand[] = [];
+    for (const pending of source) {
+      if (batch.length === pageSize) break;
+      if (pending.isQueued && pending.journal !== journalId) batch.push(pending);
+    }
+    const marks = batch.map((pending) => ({ id: pending.id, dueAtMs: this.#host.dueAfterSending(pending) }));
+    this.#host.store.markSent(marks, journalId).then(
+      () => {
+        this.#isMarking = false;
+        for (const pending of batch) pending.journal = journalId;
+        this.#client.pump();
+      },
+      (cause: unknown) => {
+        this.#isMarking = false;
+        this.#broke('mark commands as sent', cause);
+      },
+    );
+  }
+
+  #takePage(page: readonly StoredCommand[]): void {
+    for (const stored of page) {
+      this.#loadedUpTo = stored.position;
+      this.#host.newestPosition = Math.max(this.#host.newestPosition, stored.position);
+      const pending = this.#host.adopt(this.#client, stored);
+      if (!pending) continue;
+      pending.place = 'waiting';
+      this.#queue.push(pending);
+    }
+    if (page.length === pageSize) this.#hasMore = true;
+  }
+
+  #broke(operation: string, cause: unknown): void {
+    this.#isBroken = true;
+    this.#host.wheel.set(this.#retry, retryMs);
+    this.#host.failed(operation, cause);
+    this.#client.pump();
+  }
+}

@@ -1,0 +1,120 @@
+import { Alarm } from '../flow/timing-wheel.ts';
+import {
+  type Command,
+  type CommandRecord,
+  type CommandState,
+  type CommandUpdate,
+  isTerminal,
+  type Progress,
+} from '../protocol/command.ts';
+import type { UpdateStream } from './update-stream.ts';
+
+/** Where the states stand in a command's life; a command only moves up. */
+const rank: Record<CommandState, number> = {
+  queued: 0,
+  sent: 1,
+  delivered: 2,
+  started: 3,
+  progress: 4,
+  succeeded: 5,
+  failed: 5,
+  rejected: 5,
+  cancelled: 5,
+  expired: 5,
+  unknown: 5,
+};
+
+/** A command that this process knows, from acceptance until it is forgotten some time after its end. */
+export class PendingCommand extends Alarm implements CommandRecord {
+  readonly command: Command;
+  /** Unix ms. */
+  readonly acceptedAtMs: number;
+  /** By the clock that never goes back. */
+  readonly acceptedAtMonotonic: number;
+  /** Position in the store; undefined for live commands. */
+  readonly position: number | undefined;
+  /** `shelf`: not on its way (the client is away, or it has ended). */
+  place: 'shelf' | 'waiting' | 'in-flight' = 'shelf';
+  /** Journal of the device it may have been written to; undefined: certainly never written. */
+  journal: string | undefined;
+  /** Live: goes after stored commands up to this position, so that both kinds keep the order of acceptance. */
+  after = 0;
+  /** Set once somebody asked for a cancel. */
+  cancelReason: string | undefined;
+  /** Its time is over and the device was told; the next alarm ends it. */
+  isOverdue = false;
+  /** A terminal update is on its way into the store. */
+  isEnding = false;
+  /** Progress that came too soon after the last one. */
+  heldProgress: Progress | undefined;
+  lastProgressAt = Number.NEGATIVE_INFINITY;
+  last: CommandUpdate;
+  /** What a late reader is told: every state, the newest progress. */
+  readonly history: CommandUpdate[] = [];
+  readonly #readers = new Set<UpdateStream>();
+  readonly #ring: (pending: PendingCommand) => void;
+
+  constructor(
+    accepted: CommandRecord & { position?: number | undefined; monotonic: number },
+    ring: (pending: PendingCommand) => void,
+  ) {
+    super();
+    this.command = accepted.command;
+    this.acceptedAtMs = accepted.acceptedAtMs;
+    this.acceptedAtMonotonic = accepted.monotonic;
+    this.position = accepted.position;
+    this.last = accepted.last;
+    this.#ring = ring;
+  }
+
+  get id(): string {
+    return this.command.id;
+  }
+
+  get isQueued(): boolean {
+    return this.position !== undefined;
+  }
+
+  get hasEnded(): boolean {
+    return isTerminal(this.last.state);
+  }
+
+  get isStarted(): boolean {
+    return rank[this.last.state] >= rank.started;
+  }
+
+  /** Whether somebody reads its updates. */
+  get isWatched(): boolean {
+    return this.#readers.size > 0;
+  }
+
+  override onAlarm(): void {
+    this.#ring(this);
+  }
+
+  /** True when `state` would be a step forward. */
+  canMoveTo(state: CommandState): boolean {
+    return state === 'progress' ? rank[this.last.state] <= rank.progress : rank[state] > rank[this.last.state];
+  }
+
+  /** Takes over an update and tells all readers. The caller has checked `canMoveTo`. */
+  tell(update: CommandUpdate): void {
+    if (update.state === 'progress' && this.last.state === 'progress') this.history[this.history.length - 1] = update;
+    else this.history.push(update);
+    this.last = update;
+    for (const reader of this.#readers) reader.offer(update);
+    if (isTerminal(update.state)) this.#readers.clear();
+  }
+
+  /** Tells `reader` what was, then what comes. */
+  attach(reader: UpdateStream, onLeft?: () => void): void {
+    if (this.history.length === 0) reader.offer(this.last);
+    else for (const update of this.history) reader.offer(update);
+    if (this.hasEnded) return;
+    this.#readers.add(reader);
+    reader.onReturn = () => {
+      this.#readers.delete(reader);
+      onLeft?.();
+    };
+  }
+}

@@ -1,0 +1,201 @@
+import { type HubErrorCode, toHubError } from '../errors.ts';
+import { checkForeignEventType } from '../events/channels.ts';
+import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
+import { clip, limits, progressFault } from '../protocol/checks.ts';
+import { isTerminal } from '../protocol/command.ts';
+import { errorFromProto, payloadFromProto, progressFromProto, terminalStateFromProto } from '../protocol/convert.ts';
+import type { CommandProgress, DeviceEvent, Result } from '../protocol/gen/signalbox/v1/device.ts';
+import type { CommandLife } from './command-life.ts';
+import type { Settings } from './options.ts';
+import type { PendingCommand } from './pending-command.ts';
+import type { Publisher } from './publisher.ts';
+import type { Session } from './session.ts';
+import type { NumberedBody } from './session-host.ts';
+
+const logRetryMs = 1000;
+
+/**
+ * Takes over what devices report: started, progress, results, events. A report that is late, repeated, foreign or out
+ * of range changes nothing; it is acknowledged, so that it does not come for ever, and told as a fact.
+ */
+export class Reports {
+  readonly #settings: Settings;
+  readonly #life: CommandLife;
+  readonly #publisher: Publisher;
+  readonly #wheel: TimingWheel;
+
+  constructor(settings: Settings, life: CommandLife, publisher: Publisher, wheel: TimingWheel) {
+    this.#settings = settings;
+    this.#life = life;
+    this.#publisher = publisher;
+    this.#wheel = wheel;
+  }
+
+  take(session: Session, body: NumberedBody): Promise<boolean> | undefined {
+    switch (body.$case) {
+      case 'started': {
+        const pending = this.#ownedBy(session, body.value.commandId);
+        if (pending && !pending.isEnding) this.#life.started(pending);
+        return undefined;
+      }
+      case 'progress':
+        this.#progress(session, body.value);
+        return undefined;
+      case 'result':
+        return this.#result(session, body.value);
+      case 'event':
+        return this.#event(session, body.value);
+      default:
+        return body satisfies never;
+    }
+  }
+
+  #progress(session: Session, { commandId, progress: told }: CommandProgress): void {
+    const pending = this.#ownedBy(session, commandId);
+    if (!pending) return;
+    const progress = progressFromProto(told);
+    const fault = progressFault(progress);
+    if (fault) this.#ignored(session, 'invalid-argument', `${fault} (command ${commandId})`);
+    else this.#life.progress(pending, progress);
+  }
+
+  #result(session: Session, result: Result): Promise<boolean> | undefined {
+    const pending = this.#life.registry.get(result.commandId);
+    if (pending) return this.#end(session, pending, result);
+    const store = this.#settings.commands;
+    if (!store) {
+      this.#ignored(session, 'not-found', `a result came for command ${brief(result.commandId)}, which is not known`);
+      return undefined;
+    }
+    // A command from before this process; the device may tell its end before its mailbox is read.
+    return store.get(result.commandId).then(
+      (stored) => {
+        if (stored) return this.#end(session, this.#life.recall(stored), result) ?? true;
+        this.#ignored(session, 'not-found', `a result came for command ${brief(result.commandId)}, which is not known`);
+        return true;
+      },
+      // Not acknowledged: the device tells it again in its next session.
+      () => false,
+    );
+  }
+
+  #end(session: Session, pending: PendingCommand, result: Result): Promise<boolean> | undefined {
+    const { command } = pending;
+    const fault = this.#faultOf(session, pending, result);
+    if (fault) {
+      this.#ignored(session, fault.code, fault.message);
+      return undefined;
+    }
+    const state = terminalStateFromProto(result.state);
+    if (state !== 'succeeded') {
+      const { code, message } = errorFromProto(result.error);
+      return this.#life.endWith(pending, state, { code: clip(code || state), message: clip(message) });
+    }
+    return this.#life.end(pending, {
+      commandId: command.id,
+      clientId: command.clientId,
+      atMs: this.#settings.clock.now(),
+      state,
+      result: payloadFromProto(result.payload ?? { type: '', value: new Uint8Array(0) }),
+    });
+  }
+
+  #faultOf(
+    session: Session,
+    pending: PendingCommand,
+    result: Result,
+  ): { code: HubErrorCode; message: string } | undefined {
+    const { command } = pending;
+    const { client } = session;
+    if (command.tenant !== client.tenant || command.clientId !== client.id)
+      return {
+        code: 'permission-denied',
+        message: `a result came for command ${command.id}, which is not this client's`,
+      };
+    if (pending.hasEnded || pending.isEnding)
+      return {
+        code: 'idempotency-conflict',
+        message: `a result came for command ${command.id}, which has ended (${pending.last.state})`,
+      };
+    if (pending.journal === undefined)
+      return { code: 'permission-denied', message: `a result came for command ${command.id}, which was never sent` };
+    try {
+      terminalStateFromProto(result.state);
+      return undefined;
+    } catch (error) {
+      return { code: 'invalid-argument', message: `${toHubError(error).message} (result of command ${command.id})` };
+    }
+  }
+
+  #event(session: Session, event: DeviceEvent): Promise<boolean> | undefined {
+    const { client, lineage } = session;
+    let data: unknown;
+    try {
+      checkForeignEventType(event.name);
+      data = event.json === '' ? null : JSON.parse(event.json);
+    } catch (error) {
+      this.#ignored(session, 'invalid-argument', `event ${event.number}: ${toHubError(error).message}`);
+      return undefined;
+    }
+    if (event.number < 1) {
+      this.#ignored(session, 'invalid-argument', `event "${event.name}" has no number`);
+      return undefined;
+    }
+    const kept = (): Promise<void> | undefined =>
+      this.#publisher.deviceEvent(client.tenant, client.id, {
+        type: event.name,
+        atMs: this.#settings.clock.now(),
+        data,
+        durable: true,
+        producer: { id: lineage.bootId, seq: event.number },
+      });
+    return kept()?.then(
+      () => true,
+      (cause: unknown) => this.#keepTrying(session, kept, cause),
+    );
+  }
+
+  /** As long as the session lives; then the device sends it again in the next. */
+  async #keepTrying(session: Session, keep: () => Promise<void> | undefined, first: unknown): Promise<boolean> {
+    for (let cause = first; ; ) {
+      this.#settings.observe({
+        kind: 'store-failed',
+        operation: 'keep an event',
+        message: toHubError(cause).message,
+        cause,
+      });
+      await new Promise<void>((resolve) => this.#wheel.set(new Alarm(resolve), logRetryMs));
+      if (!session.isOpen) return false;
+      try {
+        await keep();
+        return true;
+      } catch (error) {
+        cause = error;
+      }
+    }
+  }
+
+  #ownedBy(session: Session, commandId: string): PendingCommand | undefined {
+    const pending = this.#life.registry.get(commandId);
+    const { client } = session;
+    if (
+      pending?.command.tenant === client.tenant &&
+      pending.command.clientId === client.id &&
+      !isTerminal(pending.last.state)
+    )
+      return pending;
+    this.#ignored(
+      session,
+      'not-found',
+      `a report came for command ${brief(commandId)}, which is not a pending one of this client`,
+    );
+    return undefined;
+  }
+
+  #ignored(session: Session, code: HubErrorCode, message: string): void {
+    const { tenant, id: clientId } = session.client;
+    this.#settings.observe({ kind: 'frame-ignored', tenant, clientId, code, message });
+  }
+}
+
+const brief = (id: string): string => JSON.stringify(id.slice(0, limits.commandIdLength));

@@ -1,0 +1,61 @@
+import type { CommandLife } from './command-life.ts';
+import type { CommandStore } from './command-store.ts';
+import type { Settings } from './options.ts';
+
+const everyMs = 1000;
+const pruneEveryMs = 60_000;
+const atOnce = 256;
+
+/** Ends stored commands whose time is over, also of clients that are away, and forgets old history. */
+export class Sweep {
+  readonly #store: CommandStore;
+  readonly #life: CommandLife;
+  readonly #settings: Settings;
+  readonly #failed: (operation: string, cause: unknown) => void;
+  #letGo: (() => void) | undefined;
+  #prunedAt: number;
+  #isClosed = false;
+
+  constructor(
+    store: CommandStore,
+    life: CommandLife,
+    settings: Settings,
+    failed: (operation: string, cause: unknown) => void,
+  ) {
+    this.#store = store;
+    this.#life = life;
+    this.#settings = settings;
+    this.#failed = failed;
+    this.#prunedAt = settings.clock.monotonic();
+    this.#schedule(everyMs);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#letGo?.();
+  }
+
+  #schedule(ms: number): void {
+    if (!this.#isClosed) this.#letGo = this.#settings.clock.after(ms, () => void this.#run());
+  }
+
+  async #run(): Promise<void> {
+    let isMore = false;
+    try {
+      const { clock } = this.#settings;
+      const due = await this.#store.due(clock.now(), atOnce);
+      const ends = due.map((stored) => this.#life.timeIsOver(this.#life.recall(stored)));
+      await Promise.all(ends);
+      // The same commands would come again while their end cannot be stored; only progress earns another look.
+      isMore = due.length === atOnce && ends.some((end) => end !== undefined);
+      if (clock.monotonic() - this.#prunedAt >= pruneEveryMs) {
+        this.#prunedAt = clock.monotonic();
+        const { historyMs, historyCommands } = this.#settings;
+        await this.#store.prune({ endedBeforeMs: clock.now() - historyMs, maxEnded: historyCommands });
+      }
+    } catch (cause) {
+      this.#failed('look for commands whose time is over', cause);
+    }
+    this.#schedule(isMore ? 1 : everyMs);
+  }
+}

@@ -1,0 +1,60 @@
+import { HubError } from '../errors.ts';
+import { PushStream } from '../flow/push-stream.ts';
+import { type CommandUpdate, isTerminalUpdate } from '../protocol/command.ts';
+
+/** One reader of a command's updates. A slow reader loses plain progress first and its reading at last. */
+export class UpdateStream extends PushStream<CommandUpdate> {
+  readonly #maxUnread: number;
+  #letGo: (() => void) | undefined;
+  /** What an abort does instead, before the command is accepted. */
+  onCancel: (() => void) | undefined;
+
+  constructor(maxUnread: number) {
+    super();
+    this.#maxUnread = maxUnread;
+  }
+
+  /** Calls `onAbort` when `signal` is aborted, and lets go of it when the reading is over. */
+  endWith(signal: AbortSignal | undefined, onAbort: () => void): void {
+    if (!signal) return;
+    const abort = (): void => (this.onCancel ?? onAbort)();
+    signal.addEventListener('abort', abort, { once: true });
+    this.#letGo = () => signal.removeEventListener('abort', abort);
+    if (signal.aborted) abort();
+  }
+
+  override end(): void {
+    this.#letGo?.();
+    super.end();
+  }
+
+  override fail(error: unknown): void {
+    this.#letGo?.();
+    super.fail(error);
+  }
+
+  override return(): Promise<IteratorResult<CommandUpdate, undefined>> {
+    this.#letGo?.();
+    return super.return();
+  }
+
+  offer(update: CommandUpdate): void {
+    if (isPlainProgress(update) && this.newest && isPlainProgress(this.newest)) this.replaceNewest(update);
+    else if (this.buffered >= this.#maxUnread && !isTerminalUpdate(update))
+      this.fail(
+        new HubError(
+          'resource-exhausted',
+          `the reader of command ${update.commandId} left ${this.buffered} updates unread`,
+          {
+            commandId: update.commandId,
+          },
+        ),
+      );
+    else this.push(update);
+    if (isTerminalUpdate(update)) this.end();
+  }
+}
+
+function isPlainProgress(update: CommandUpdate): boolean {
+  return update.state === 'progress' && update.progress.item === undefined;
+}
