@@ -136,9 +136,9 @@ export class EventTail {
   /** What memory has after a position. Everything that it has not is told by `gap`. */
   read(key: string, after: Position, limit: number): EventPage {
     const tail = this.find(key);
-    const base = tail?.base ?? this.#shelf(key).forgotten;
+    const base = this.base(key);
     const visible = tail?.visible ?? base;
-    const oldest = tail ? Math.min(tail.first, visible + 1) : visible + 1;
+    const oldest = this.oldest(key);
     let gap: EventGap | undefined;
     let seq = oldest - 1;
     if (after.epoch === 0) {
@@ -156,6 +156,17 @@ export class EventTail {
     if (!gap) return page;
     // A hole right behind the gap is told by the next page.
     return page.gap ? { events: [], gap, next: { epoch: this.epoch, seq }, atEnd: false } : { ...page, gap };
+  }
+
+  /** Number of the oldest event of a channel in memory; one above the newest when there is none. */
+  oldest(key: string): number {
+    const tail = this.find(key);
+    return tail ? Math.min(tail.first, tail.visible + 1) : this.#shelf(key).forgotten + 1;
+  }
+
+  /** Numbers up to this one belong to earlier lives of the channel. */
+  base(key: string): number {
+    return this.find(key)?.base ?? this.#shelf(key).forgotten;
   }
 
   end(key: string): Position {

@@ -58,11 +58,11 @@ export class KeptEvent implements LogEvent {
     return this.#dataJson;
   }
 
-  /** Makes the JSON of the data now. Throws whatever the data throws, so that its source learns of it. */
-  encodeData(): string {
-    this.#dataJson ??= dataJson(this.#data);
+  /** Takes over data that was encoded before it had a number. */
+  useDataJson(json: string): void {
+    this.#dataJson = json;
     this.#data = undefined;
-    return this.#dataJson;
+    this.#grow(json.length);
   }
 
   #grow(bytes: number): void {

@@ -1,0 +1,326 @@
+import type { Database } from 'better-sqlite3';
+import { HubError } from '../errors.ts';
+import type { AddOptions, AddOutcome, CommandFilter, StoredCommand } from '../hub/command-store.ts';
+import { isSameContent, isStateAhead, mailboxFull, supersededBy, takenMessage } from '../hub/stored-command.ts';
+import {
+  type Command,
+  type CommandState,
+  type CommandUpdate,
+  isTerminal,
+  isTerminalUpdate,
+  type TerminalUpdate,
+} from '../protocol/command.ts';
+
+interface CommandRow {
+  position: number;
+  id: string;
+  tenant: string;
+  client_id: string;
+  payload_type: string;
+  payload: Uint8Array;
+  when_offline: 'fail' | 'queue';
+  timeout_ms: number;
+  wait_for_connect_ms: number;
+  ttl_ms: number;
+  idempotent: number;
+  idempotency_key: string | null;
+  ordering_key: string | null;
+  coalesce_key: string | null;
+  traceparent: string | null;
+  accepted_at_ms: number;
+  due_at_ms: number;
+  sent_to_journal: string | null;
+  state: CommandState;
+  state_at_ms: number;
+  ended_at_ms: number | null;
+  result_type: string | null;
+  result: Uint8Array | null;
+  error_code: string | null;
+  error_message: string | null;
+}
+
+/** What one client's mailbox holds. */
+interface Mailbox {
+  commands: number;
+  bytes: number;
+}
+
+/** Mailboxes whose size is remembered, so that not every `add` has to count. */
+const rememberedMailboxes = 50_000;
+
+/** The queued commands in the database. Runs in the store's thread; the caller makes the transactions. */
+export class CommandTable {
+  readonly #db: Database;
+  readonly #mailboxes = new Map<string, Mailbox>();
+  readonly #byId;
+  readonly #byKey;
+  readonly #insert;
+  readonly #sent;
+  readonly #state;
+  readonly #end;
+  readonly #replaced;
+  readonly #mailbox;
+  readonly #size;
+  readonly #due;
+  readonly #tooOld;
+  readonly #tooMany;
+  readonly #delete;
+
+  constructor(db: Database) {
+    this.#db = db;
+    this.#byId = db.prepare<[string], CommandRow>('SELECT * FROM commands WHERE id = ?');
+    this.#byKey = db.prepare<[string, string, string], CommandRow>(
+      'SELECT * FROM commands WHERE tenant = ? AND client_id = ? AND idempotency_key = ?',
+    );
+    this.#insert = db.prepare<unknown[]>(
+      `INSERT INTO commands (id, tenant, client_id, payload_type, payload, when_offline, timeout_ms, wait_for_connect_ms,
+         ttl_ms, idempotent, idempotency_key, ordering_key, coalesce_key, traceparent, accepted_at_ms, due_at_ms,
+         sent_to_journal, state, state_at_ms)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?)`,
+    );
+    this.#sent = db.prepare<[string, number, string]>(
+      'UPDATE commands SET sent_to_journal = ?, due_at_ms = ? WHERE id = ? AND ended_at_ms IS NULL',
+    );
+    this.#state = db.prepare<[string, number, string]>('UPDATE commands SET state = ?, state_at_ms = ? WHERE id = ?');
+    this.#end = db.prepare<unknown[]>(
+      `UPDATE commands SET state = ?, state_at_ms = ?, ended_at_ms = ?, result_type = ?, result = ?, error_code = ?,
+         error_message = ? WHERE id = ?`,
+    );
+    this.#replaced = db.prepare<[string, string, string, number, string], CommandRow>(
+      `SELECT * FROM commands WHERE tenant = ? AND client_id = ? AND ended_at_ms IS NULL AND coalesce_key = ?
+         AND (position > ? AND sent_to_journal IS NULL OR id IN (SELECT value FROM json_each(?))) ORDER BY position`,
+    );
+    this.#mailbox = db.prepare<[string, string, number, number], CommandRow>(
+      `SELECT * FROM commands WHERE tenant = ? AND client_id = ? AND ended_at_ms IS NULL AND position > ?
+         ORDER BY position LIMIT ?`,
+    );
+    this.#size = db.prepare<[string, string], Mailbox>(
+      `SELECT count(*) AS commands, coalesce(sum(length(payload)), 0) AS bytes FROM commands
+         WHERE tenant = ? AND client_id = ? AND ended_at_ms IS NULL`,
+    );
+    this.#due = db.prepare<[number, number], CommandRow>(
+      'SELECT * FROM commands WHERE ended_at_ms IS NULL AND due_at_ms <= ? ORDER BY due_at_ms, position LIMIT ?',
+    );
+    this.#tooOld = db.prepare<[number, number], { position: number }>(
+      `SELECT position FROM commands WHERE ended_at_ms IS NOT NULL AND ended_at_ms < ?
+         ORDER BY ended_at_ms, position LIMIT ?`,
+    );
+    this.#tooMany = db.prepare<[number, number], { position: number }>(
+      `SELECT position FROM commands WHERE ended_at_ms IS NOT NULL
+         ORDER BY ended_at_ms DESC, position DESC LIMIT ? OFFSET ?`,
+    );
+    this.#delete = db.prepare<[number]>('DELETE FROM commands WHERE position = ?');
+  }
+
+  /** Forgets what it remembers of the database: after a rollback that may be wrong. */
+  forget(): void {
+    this.#mailboxes.clear();
+  }
+
+  add(command: Command, options: AddOptions): AddOutcome {
+    const { tenant, clientId, payload } = command;
+    const known =
+      this.#byId.get(command.id) ??
+      (command.idempotencyKey ? this.#byKey.get(tenant, clientId, command.idempotencyKey) : undefined);
+    if (known) {
+      const stored = storedOf(known);
+      return isSameContent(stored.command, command)
+        ? { kind: 'existing', stored }
+        : { kind: 'conflict', message: takenMessage(command, stored.command) };
+    }
+    const replaced = this.#replacedBy(command, options);
+    const size = this.#sizeOf(tenant, clientId);
+    let bytes = size.bytes + payload.value.byteLength;
+    for (const old of replaced) bytes -= old.payload.byteLength;
+    const waiting = size.commands - replaced.length;
+    if (waiting >= options.maxCommands || bytes > options.maxBytes)
+      return { kind: 'full', message: mailboxFull(command, waiting, bytes, options) };
+
+    const superseded = replaced.map((row) => {
+      const update = supersededBy(storedOf(row).command, command, options.nowMs);
+      this.#finishRow(row, update);
+      return { ...storedOf(row), last: update };
+    });
+    const { lastInsertRowid } = this.#insert.run(
+      command.id,
+      tenant,
+      clientId,
+      payload.type,
+      payload.value,
+      command.whenOffline,
+      command.timeoutMs,
+      command.waitForConnectMs,
+      command.ttlMs,
+      command.idempotent ? 1 : 0,
+      command.idempotencyKey || null,
+      command.orderingKey ?? null,
+      command.coalesceKey ?? null,
+      command.traceparent ?? null,
+      options.nowMs,
+      options.dueAtMs,
+      options.sentToJournal ?? null,
+      options.nowMs,
+    );
+    size.commands++;
+    size.bytes += payload.value.byteLength;
+    const stored: StoredCommand = {
+      command,
+      position: Number(lastInsertRowid),
+      acceptedAtMs: options.nowMs,
+      dueAtMs: options.dueAtMs,
+      sentToJournal: options.sentToJournal,
+      last: { commandId: command.id, clientId, atMs: options.nowMs, state: 'queued' },
+    };
+    return { kind: 'stored', stored, superseded };
+  }
+
+  markSent(marks: readonly { readonly id: string; readonly dueAtMs: number }[], journal: string): void {
+    for (const { id, dueAtMs } of marks) this.#sent.run(journal, dueAtMs, id);
+  }
+
+  advance(id: string, state: CommandState, atMs: number): void {
+    const row = this.#byId.get(id);
+    if (row && !isTerminal(state) && isStateAhead(row.state, state)) this.#state.run(state, atMs, id);
+  }
+
+  finish(update: TerminalUpdate): TerminalUpdate {
+    const row = this.#byId.get(update.commandId);
+    if (!row) throw new HubError('not-found', `no stored command ${update.commandId}`);
+    const { last } = storedOf(row);
+    if (isTerminalUpdate(last)) return last;
+    this.#finishRow(row, update);
+    return update;
+  }
+
+  get(id: string): StoredCommand | undefined {
+    const row = this.#byId.get(id);
+    return row && storedOf(row);
+  }
+
+  mailbox(tenant: string, clientId: string, after: number, limit: number): StoredCommand[] {
+    return this.#mailbox.all(tenant, clientId, after, limit).map(storedOf);
+  }
+
+  due(nowMs: number, limit: number): StoredCommand[] {
+    return this.#due.all(nowMs, limit).map(storedOf);
+  }
+
+  list({ tenant, clientId, pendingOnly, limit }: CommandFilter): StoredCommand[] {
+    const where = ['tenant = ?'];
+    const values: unknown[] = [tenant];
+    if (clientId !== undefined) {
+      where.push('client_id = ?');
+      values.push(clientId);
+    }
+    if (pendingOnly) where.push('ended_at_ms IS NULL');
+    return this.#db
+      .prepare<unknown[], CommandRow>(
+        `SELECT * FROM commands WHERE ${where.join(' AND ')} ORDER BY position DESC LIMIT ?`,
+      )
+      .all(...values, limit)
+      .map(storedOf);
+  }
+
+  count(tenant?: string, clientId?: string): number {
+    if (tenant !== undefined && clientId !== undefined) return this.#sizeOf(tenant, clientId).commands;
+    const where = tenant === undefined ? '' : 'AND tenant = ?';
+    return this.#db
+      .prepare<unknown[], number>(`SELECT count(*) FROM commands WHERE ended_at_ms IS NULL ${where}`)
+      .pluck()
+      .get(...(tenant === undefined ? [] : [tenant])) as number;
+  }
+
+  /** Forgets at most `slice` ended commands beyond the limits. */
+  prune(endedBeforeMs: number, maxEnded: number, slice: number): number {
+    let rows = this.#tooOld.all(endedBeforeMs, slice);
+    if (rows.length === 0 && Number.isFinite(maxEnded)) rows = this.#tooMany.all(slice, maxEnded);
+    for (const { position } of rows) this.#delete.run(position);
+    return rows.length;
+  }
+
+  #replacedBy({ tenant, clientId, coalesceKey }: Command, { supersede }: AddOptions): CommandRow[] {
+    if (!coalesceKey || !supersede) return [];
+    return this.#replaced.all(tenant, clientId, coalesceKey, supersede.afterPosition, JSON.stringify(supersede.ids));
+  }
+
+  #finishRow(row: CommandRow, update: TerminalUpdate): void {
+    const isSuccess = update.state === 'succeeded';
+    this.#end.run(
+      update.state,
+      update.atMs,
+      update.atMs,
+      isSuccess ? update.result.type : null,
+      isSuccess ? update.result.value : null,
+      isSuccess ? null : update.error.code,
+      isSuccess ? null : update.error.message,
+      row.id,
+    );
+    const size = this.#mailboxes.get(`${row.tenant}/${row.client_id}`);
+    if (!size) return;
+    size.commands--;
+    size.bytes -= row.payload.byteLength;
+  }
+
+  #sizeOf(tenant: string, clientId: string): Mailbox {
+    const owner = `${tenant}/${clientId}`;
+    let size = this.#mailboxes.get(owner);
+    if (!size) {
+      size = this.#size.get(tenant, clientId) ?? { commands: 0, bytes: 0 };
+      if (this.#mailboxes.size >= rememberedMailboxes) this.#mailboxes.clear();
+      this.#mailboxes.set(owner, size);
+    }
+    return size;
+  }
+}
+
+function storedOf(row: CommandRow): StoredCommand {
+  return {
+    position: row.position,
+    acceptedAtMs: row.accepted_at_ms,
+    dueAtMs: row.due_at_ms,
+    sentToJournal: row.sent_to_journal ?? undefined,
+    last: lastOf(row),
+    command: {
+      id: row.id,
+      tenant: row.tenant,
+      clientId: row.client_id,
+      payload: { type: row.payload_type, value: row.payload },
+      whenOffline: row.when_offline,
+      timeoutMs: row.timeout_ms,
+      waitForConnectMs: row.wait_for_connect_ms,
+      ttlMs: row.ttl_ms,
+      idempotent: row.idempotent === 1,
+      idempotencyKey: row.idempotency_key ?? undefined,
+      orderingKey: row.ordering_key ?? undefined,
+      coalesceKey: row.coalesce_key ?? undefined,
+      traceparent: row.traceparent ?? undefined,
+    },
+  };
+}
+
+function lastOf(row: CommandRow): CommandUpdate {
+  const base = { commandId: row.id, clientId: row.client_id, atMs: row.state_at_ms };
+  switch (row.state) {
+    case 'queued':
+    case 'sent':
+    case 'delivered':
+    case 'started':
+      return { ...base, state: row.state };
+    case 'progress':
+      return { ...base, state: row.state, progress: {} };
+    case 'succeeded':
+      return {
+        ...base,
+        state: row.state,
+        result: { type: row.result_type ?? '', value: row.result ?? new Uint8Array() },
+      };
+    case 'failed':
+    case 'rejected':
+    case 'cancelled':
+    case 'expired':
+    case 'unknown':
+      return { ...base, state: row.state, error: { code: row.error_code ?? '', message: row.error_message ?? '' } };
+    default:
+      return row.state satisfies never;
+  }
+}

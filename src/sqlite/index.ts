@@ -1,0 +1,2 @@
+export { openSqlite, type SqliteOptions, type SqliteStore } from './open-sqlite.ts';
+export type { StoreFact } from './store-thread.ts';

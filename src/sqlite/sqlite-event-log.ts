@@ -1,0 +1,145 @@
+import { HubError } from '../errors.ts';
+import type { ChannelTail } from '../events/channel-tail.ts';
+import type { EventLog, EventPage, NewEvent, Position } from '../events/event-log.ts';
+import type { EventTail } from '../events/event-tail.ts';
+import { dataJson } from '../events/kept-event.ts';
+import type { StoreThread } from './store-thread.ts';
+import { StoredPages } from './stored-pages.ts';
+
+const done = Promise.resolve();
+
+/**
+ * The newest events in memory, durable ones also in SQLite. A durable event gets its number at once and is seen once it
+ * is on disk; what follows it in its channel waits for it. `close` belongs to the thread's owner.
+ */
+export class SqliteEventLog implements EventLog {
+  readonly epoch: number;
+  readonly #tail: EventTail;
+  readonly #thread: StoreThread;
+  readonly #now: () => number;
+  readonly #pages: StoredPages;
+  readonly #epochs: ReadonlySet<number>;
+  /** Numbered events of producers that are being stored: one that is sent again gets the same answer. */
+  readonly #inFlight = new Map<string, Promise<void>>();
+  readonly #learning = new Map<string, Promise<void>>();
+
+  constructor(thread: StoreThread, tail: EventTail, epochs: readonly number[], now: () => number) {
+    this.epoch = tail.epoch;
+    this.#tail = tail;
+    this.#thread = thread;
+    this.#now = now;
+    this.#epochs = new Set(epochs);
+    this.#pages = new StoredPages(thread, tail);
+  }
+
+  append(channel: string, event: NewEvent): Promise<void> | undefined {
+    if (this.#tail.isClosed) throw new HubError('unavailable', 'the event log is closed');
+    const target = this.#tail.open(channel);
+    if (event.durable) return this.#appendDurable(target, event);
+    if (event.producer) {
+      const learning = this.#learning.get(`${channel}\n${event.producer.id}`);
+      if (learning) return learning.then(() => this.append(channel, event));
+      if (event.producer.seq <= (this.#tail.heardFrom(target, event.producer.id) ?? 0)) return undefined;
+      this.#tail.hear(target, event.producer.id, event.producer.seq);
+    }
+    this.#tail.add(target, event, 'kept');
+    return undefined;
+  }
+
+  read(channel: string, after: Position, limit: number): EventPage | Promise<EventPage> {
+    if (after.epoch === this.epoch) {
+      const isInMemory = after.seq >= this.#tail.oldest(channel) - 1;
+      return isInMemory ? this.#tail.read(channel, after, limit) : this.#pages.read(channel, after, limit);
+    }
+    if (after.epoch === 0 || this.#epochs.has(after.epoch)) return this.#pages.read(channel, after, limit);
+    return {
+      events: [],
+      gap: { kind: 'reset', reason: 'unknown-position' },
+      next: { epoch: 0, seq: 0 },
+      atEnd: false,
+    };
+  }
+
+  end(channel: string): Position {
+    return this.#tail.end(channel);
+  }
+
+  watch(channel: string, wake: () => void): () => void {
+    return this.#tail.watch(channel, wake);
+  }
+
+  async lastFrom(channel: string, producerId: string): Promise<number> {
+    const stored = await this.#thread.call('lastFrom', [channel, producerId]);
+    const target = this.#tail.find(channel);
+    const heard = (target && this.#tail.heardFrom(target, producerId)) ?? 0;
+    return this.#inFlight.has(`${channel}\n${producerId}\n${heard}`) ? stored : Math.max(stored, heard);
+  }
+
+  async close(): Promise<void> {
+    this.#tail.close();
+  }
+
+  #appendDurable(target: ChannelTail, event: NewEvent): Promise<void> {
+    const { producer } = event;
+    let producerKey = '';
+    if (producer) {
+      const heard = this.#tail.heardFrom(target, producer.id);
+      if (heard === undefined) return this.#learn(target, producer.id).then(() => this.append(target.key, event));
+      producerKey = `${target.key}\n${producer.id}\n${producer.seq}`;
+      if (producer.seq <= heard) return this.#inFlight.get(producerKey) ?? done;
+    }
+    const refusal = this.#thread.refusal;
+    if (refusal) return Promise.reject(refusal);
+    let data: string;
+    try {
+      data = dataJson(event.data);
+    } catch (error) {
+      const message = `data of event ${event.type} is no JSON: ${error instanceof Error ? error.message : error}`;
+      return Promise.reject(new HubError('invalid-argument', message, { cause: error }));
+    }
+    const kept = this.#tail.add(target, { ...event, data: undefined, bytes: 0 }, 'pending');
+    kept.useDataJson(data);
+    if (producer) this.#tail.hear(target, producer.id, producer.seq);
+    const row = {
+      channel: target.key,
+      epoch: this.epoch,
+      seq: kept.seq,
+      type: event.type,
+      atMs: event.atMs,
+      data,
+      producer: producer?.id,
+      producerSeq: producer?.seq ?? 0,
+    };
+    const stored = this.#thread.call('append', [row, this.#now()], data.length + 256).then(
+      () => {
+        if (producer) this.#inFlight.delete(producerKey);
+        this.#tail.settle(target, kept, 'kept');
+      },
+      (error) => {
+        if (producer) {
+          // It may send this one again: what is on disk decides.
+          this.#inFlight.delete(producerKey);
+          target.producers?.delete(producer.id);
+        }
+        this.#tail.settle(target, kept, 'lost');
+        throw error;
+      },
+    );
+    if (producer) this.#inFlight.set(producerKey, stored);
+    return stored;
+  }
+
+  /** Finds out what a producer had stored before this process or this channel's memory began. */
+  #learn(target: ChannelTail, producer: string): Promise<void> {
+    const key = `${target.key}\n${producer}`;
+    let learning = this.#learning.get(key);
+    if (!learning) {
+      learning = this.#thread
+        .call('lastFrom', [target.key, producer])
+        .then((last) => this.#tail.hear(this.#tail.open(target.key), producer, last))
+        .finally(() => this.#learning.delete(key));
+      this.#learning.set(key, learning);
+    }
+    return learning;
+  }
+}

@@ -1,0 +1,46 @@
+import type { Database } from 'better-sqlite3';
+import { CommandTable } from './command-table.ts';
+import { type EventRetention, EventTable } from './event-table.ts';
+
+/** Everything the store's thread can be asked, by name. Each is one atomic call. */
+export function storeOperations(db: Database, retention: EventRetention) {
+  const commands = new CommandTable(db);
+  const events = new EventTable(db, retention);
+  return {
+    add: commands.add.bind(commands),
+    markSent: commands.markSent.bind(commands),
+    advance: commands.advance.bind(commands),
+    finish: commands.finish.bind(commands),
+    pruneCommands: commands.prune.bind(commands),
+    append: events.append.bind(events),
+    pruneEvents: events.prune.bind(events),
+    beginEpoch: events.beginEpoch.bind(events),
+
+    get: commands.get.bind(commands),
+    mailbox: commands.mailbox.bind(commands),
+    due: commands.due.bind(commands),
+    list: commands.list.bind(commands),
+    count: commands.count.bind(commands),
+    lastFrom: events.lastFrom.bind(events),
+    readEvents: events.read.bind(events),
+    save: events.save.bind(events),
+    forget(): void {
+      commands.forget();
+      events.forget();
+    },
+  };
+}
+
+export type StoreOperations = ReturnType<typeof storeOperations>;
+export type StoreOperation = keyof StoreOperations;
+
+/** Operations that change nothing: they need no transaction, and still work when the disk is full. */
+export const readOperations: ReadonlySet<StoreOperation> = new Set<StoreOperation>([
+  'get',
+  'mailbox',
+  'due',
+  'list',
+  'count',
+  'lastFrom',
+  'readEvents',
+]);

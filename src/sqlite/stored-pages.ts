@@ -1,0 +1,121 @@
+import type { EventGap, EventPage, LogEvent, Position } from '../events/event-log.ts';
+import type { EventTail } from '../events/event-tail.ts';
+import { storedEvent } from '../events/kept-event.ts';
+import type { ReadRow } from './event-table.ts';
+import type { StoreThread } from './store-thread.ts';
+
+/** Fewest events read from the disk at once. */
+const minRead = 200;
+/** Pages remembered: after a restart a thousand watchers ask for the same ones. */
+const rememberedPages = 256;
+
+/**
+ * Pages of events that are not in memory: durable ones of older epochs, and of this one from before the ring. One read
+ * of the disk becomes a chain of pages, each ending where something is missing.
+ */
+export class StoredPages {
+  readonly #thread: StoreThread;
+  readonly #tail: EventTail;
+  readonly #pages = new Map<string, EventPage>();
+  readonly #reading = new Map<string, Promise<EventPage>>();
+
+  constructor(thread: StoreThread, tail: EventTail) {
+    this.#thread = thread;
+    this.#tail = tail;
+  }
+
+  read(channel: string, after: Position, limit: number): EventPage | Promise<EventPage> {
+    const key = pageKey(channel, after);
+    const page = this.#pages.get(key);
+    if (page) return shortened(page, limit);
+    const readKey = `${key}/${limit}`;
+    let reading = this.#reading.get(readKey);
+    if (!reading) {
+      reading = this.#load(channel, after, limit).finally(() => this.#reading.delete(readKey));
+      this.#reading.set(readKey, reading);
+    }
+    return reading;
+  }
+
+  async #load(channel: string, after: Position, limit: number): Promise<EventPage> {
+    const count = Math.max(limit, minRead);
+    const before = { epoch: this.#tail.epoch, seq: this.#tail.oldest(channel) };
+    const rows = await this.#thread.call('readEvents', [channel, after, before, count]);
+    const pages = this.#chain(channel, after, rows, limit);
+    let place = after;
+    for (const page of pages) {
+      this.#remember(pageKey(channel, place), page);
+      place = page.next;
+    }
+    if (pages[0]) return pages[0];
+    return this.#intoMemory(channel, after, before.seq - 1, limit);
+  }
+
+  /** The rows as pages. */
+  #chain(channel: string, after: Position, rows: readonly ReadRow[], limit: number): EventPage[] {
+    const pages: EventPage[] = [];
+    let place = after;
+    let events: LogEvent[] = [];
+    let gap: EventGap | undefined;
+    const endPage = () => {
+      if (events.length > 0) pages.push({ events, gap, next: place, atEnd: false });
+      events = [];
+      gap = undefined;
+    };
+    for (const [epoch, seq, type, atMs, data] of rows) {
+      const missing = this.#missing(channel, place, { epoch, seq });
+      if (missing || events.length >= limit || epoch !== place.epoch) {
+        endPage();
+        gap = missing;
+      }
+      events.push(storedEvent(channel, epoch, seq, type, atMs, data));
+      place = { epoch, seq };
+    }
+    endPage();
+    return pages;
+  }
+
+  /** What a reader at `place` has to be told before the stored event at `found`. */
+  #missing(channel: string, place: Position, found: Position): EventGap | undefined {
+    // Of older epochs only durable events are left, and nobody can say what is missing between them.
+    if (found.epoch !== this.#tail.epoch) return { kind: 'reset', reason: 'restarted' };
+    const expected = place.epoch === found.epoch ? place.seq + 1 : Math.min(found.seq, this.#tail.base(channel) + 1);
+    if (place.epoch !== 0 && place.epoch !== found.epoch && found.seq === expected)
+      return { kind: 'reset', reason: 'restarted' };
+    return found.seq > expected ? { kind: 'gap', epoch: found.epoch, from: expected, to: found.seq - 1 } : undefined;
+  }
+
+  /** Nothing more on disk: goes on with what is in memory, from `seq` on. */
+  #intoMemory(channel: string, after: Position, seq: number, limit: number): EventPage {
+    const { epoch } = this.#tail;
+    const next = { epoch, seq };
+    let gap: EventGap | undefined;
+    if (after.epoch !== 0 && after.epoch !== epoch) gap = { kind: 'reset', reason: 'restarted' };
+    else {
+      const from = after.epoch === 0 ? this.#tail.base(channel) + 1 : after.seq + 1;
+      if (from <= seq) gap = { kind: 'gap', epoch, from, to: seq };
+    }
+    const page = this.#tail.read(channel, next, limit);
+    if (!gap) return page;
+    return page.gap ? { events: [], gap, next, atEnd: false } : { ...page, gap };
+  }
+
+  #remember(key: string, page: EventPage): void {
+    this.#pages.delete(key);
+    this.#pages.set(key, page);
+    if (this.#pages.size <= rememberedPages) return;
+    for (const oldest of this.#pages.keys()) {
+      this.#pages.delete(oldest);
+      break;
+    }
+  }
+}
+
+const pageKey = (channel: string, { epoch, seq }: Position): string => `${channel} ${epoch}.${seq}`;
+
+function shortened(page: EventPage, limit: number): EventPage {
+  if (page.events.length <= limit) return page;
+  const events = page.events.slice(0, limit);
+  const { epoch, seq } = events[limit - 1]!;
+  return { events, gap: page.gap, next: { epoch, seq }, atEnd: false };
+}
