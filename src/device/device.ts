@@ -1,0 +1,282 @@
+import { HubError, toHubError } from '../errors.ts';
+import { checkForeignEventType } from '../events/channels.ts';
+import type { Clock } from '../flow/clock.ts';
+import { type CommandCodec, encodeMessage } from '../protocol/codec.ts';
+import { DeviceEvent, type Welcome } from '../protocol/gen/signalbox/v1/device.ts';
+import type { ServiceDefinition } from '../protocol/service-definition.ts';
+import type { DeviceEnd, DeviceState } from './device-state.ts';
+import { type DeviceFact, tell } from './facts.ts';
+import {
+  type CommandContext,
+  type CommandHandler,
+  codecHandler,
+  type HandleOptions,
+  type ServiceImplementation,
+  serviceHandlers,
+} from './handlers.ts';
+import type { Journal } from './journal.ts';
+import { Link, type LinkOptions } from './link.ts';
+import { Outbox } from './outbox.ts';
+import { Runner } from './runner.ts';
+
+/** What `connectDevice` has made of its options. */
+export interface DeviceParts {
+  readonly link: Omit<LinkOptions, 'outbox' | 'events' | 'wantTurnEnd'>;
+  readonly journal: Journal;
+  readonly clock: Clock;
+  readonly concurrency: number;
+  readonly maxHeld: number;
+  readonly handlerGraceMs: number;
+  readonly maxBufferedFrames: number;
+  readonly maxBufferedBytes: number;
+  readonly observe: ((fact: DeviceFact) => void) | undefined;
+}
+
+/** A program's end of the hub: takes commands, tells events, and stays connected by itself. */
+export class Device {
+  readonly #parts: DeviceParts;
+  readonly #handlers = new Map<string, CommandHandler>();
+  readonly #outbox: Outbox;
+  readonly #runner: Runner;
+  readonly #link: Link;
+  readonly #listeners = new Set<(state: DeviceState) => void>();
+  readonly #events = new Map<number, { name: string; reject: (error: HubError) => void }>();
+  readonly #alive: NodeJS.Timeout;
+  readonly #closed = Promise.withResolvers<DeviceEnd>();
+  #eventNumber = 0;
+  #willEndTurn = false;
+  #closing: Promise<void> | undefined;
+  #retired: Promise<void> | undefined;
+  #onFlushed: (() => void) | undefined;
+
+  /** Use `connectDevice`. */
+  constructor(parts: DeviceParts) {
+    this.#parts = parts;
+    const { journal, clock, concurrency, maxHeld, handlerGraceMs, observe } = parts;
+    const wantTurnEnd = (): void => this.#wantTurnEnd();
+    this.#outbox = new Outbox({
+      maxFrames: parts.maxBufferedFrames,
+      maxBytes: parts.maxBufferedBytes,
+      onResults: (commandIds) => this.#retire(commandIds),
+      onRoom: () => this.#runner.onRoom(),
+      onEmpty: () => this.#onFlushed?.(),
+    });
+    this.#runner = new Runner({
+      handlers: this.#handlers,
+      journal,
+      outbox: this.#outbox,
+      clock,
+      concurrency,
+      maxHeld,
+      handlerGraceMs,
+      emit: (name, data) => this.emit(name, data),
+      wantTurnEnd,
+      observe,
+    });
+    this.#link = new Link({
+      ...parts.link,
+      outbox: this.#outbox,
+      wantTurnEnd,
+      events: {
+        onHello: () => {
+          this.#runner.hold();
+          return this.#runner.inFlight();
+        },
+        onWelcome: (welcome, attach) => this.#onWelcome(welcome, attach),
+        onLost: () => this.#runner.release(),
+        onCommand: (command) => this.#runner.receive(command),
+        onCancel: (commandId, reason) => this.#runner.cancel(commandId, reason),
+        onState: (state) => this.#onState(state),
+      },
+    });
+    // A device between two attempts has no socket open, and our clock's timers do not keep the process alive.
+    this.#alive = setInterval(() => undefined, 2 ** 31 - 1);
+    this.#runner.restore();
+    this.#link.connect();
+  }
+
+  /** Where the device stands now. */
+  get state(): DeviceState {
+    return this.#link.state;
+  }
+
+  /** Resolves when the device is closed, or when the hub does not want it and trying again would not help. */
+  get closed(): Promise<DeviceEnd> {
+    return this.#closed.promise;
+  }
+
+  /** Calls back on every change of `state`. Returns the release. */
+  onStateChange(listener: (state: DeviceState) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * Serves the methods of a gRPC service, as ts-proto describes it. A unary method returns its response or throws; a
+   * server-streaming method returns an async iterable. What it throws fails the command with its `code` and message;
+   * a `CommandRejected` says that nothing was done.
+   *
+   * Throws `invalid-argument` when a method is missing or already served, `unimplemented` for streamed requests.
+   */
+  implement<D extends ServiceDefinition>(service: D, implementation: ServiceImplementation<D>): void {
+    this.#register(serviceHandlers(service, implementation));
+  }
+
+  /** Serves the commands of one codec. Throws `invalid-argument` when its type is already served. */
+  handle<T, R = unknown>(
+    codec: CommandCodec<T>,
+    run: (value: T, context: CommandContext) => R | Promise<R>,
+    options: HandleOptions<R> = {},
+  ): void {
+    this.#register(new Map([[codec.type, codecHandler(codec, run, options)]]));
+  }
+
+  /**
+   * Tells what happened here, into the channel `client.<id>`. Resolves when the hub has taken it over; until then it
+   * is kept in memory, and sent again after a loss of the stream. Nobody has to wait for it.
+   *
+   * Throws `invalid-argument` for a name or data that cannot be sent. Rejects with `resource-exhausted` when the
+   * buffer is full, and with `unavailable` when the device is closed before.
+   */
+  emit(name: string, data: unknown = null): Promise<void> {
+    checkForeignEventType(name);
+    const body = encodeMessage(DeviceEvent, {
+      number: this.#eventNumber + 1,
+      name,
+      json: toJson(name, data),
+      atMs: this.#parts.clock.now(),
+    });
+    const limit = this.#runner.maxFrameBytes;
+    if (body.length + 32 > limit)
+      throw new HubError('invalid-argument', `event "${name}" has ${body.length} bytes, the hub takes ${limit}`);
+    if (this.state.kind === 'closed') return this.#dropped(name, new HubError('unavailable', 'the device is closed'));
+    if (this.#outbox.isFull) {
+      const { maxBufferedFrames, maxBufferedBytes } = this.#parts;
+      const message = `event "${name}" does not fit: ${maxBufferedFrames} frames or ${maxBufferedBytes} bytes wait already`;
+      return this.#dropped(name, new HubError('resource-exhausted', message));
+    }
+    const number = ++this.#eventNumber;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    promise.catch(() => {
+      // Told as a fact; whoever does not wait for the promise must not lose the process by it.
+    });
+    this.#events.set(number, { name, reject });
+    const onAcknowledged = (): void => {
+      this.#events.delete(number);
+      resolve();
+    };
+    this.#outbox.offer({ kind: 'event', subject: name, body, onAcknowledged });
+    return promise;
+  }
+
+  /**
+   * Takes no new commands (the hub keeps them), lets running handlers end, waits until results and events are
+   * acknowledged, says goodbye and frees everything; all within `timeoutMs`, default 10,000. What is still running
+   * then is aborted. The journal stays open: it is its owner's. May be called twice.
+   */
+  close({ timeoutMs = 10_000 }: { timeoutMs?: number } = {}): Promise<void> {
+    this.#closing ??= this.#close(timeoutMs);
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(timeoutMs: number): Promise<void> {
+    if (this.state.kind !== 'closed') {
+      this.#link.takeNoCommands();
+      this.#runner.close();
+      let letGo = (): void => undefined;
+      const timeout = new Promise<void>((resolve) => {
+        letGo = this.#parts.clock.after(timeoutMs, resolve);
+      });
+      await Promise.race([this.#runner.idle().then(() => this.#flushed()), timeout, this.closed]);
+      letGo();
+      await this.#link.leave();
+    }
+    await this.#retired;
+  }
+
+  /** Resolves when the hub has everything. */
+  #flushed(): Promise<void> {
+    if (this.#outbox.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#onFlushed = resolve;
+    });
+  }
+
+  #register(handlers: ReadonlyMap<string, CommandHandler>): void {
+    for (const type of handlers.keys())
+      if (this.#handlers.has(type)) throw new HubError('invalid-argument', `"${type}" has a handler already`);
+    for (const [type, handler] of handlers) this.#handlers.set(type, handler);
+    // Later, so that whoever registers several does so before the first command is begun.
+    setImmediate(() => this.#runner.pump());
+  }
+
+  #onWelcome(welcome: Welcome, attach: () => void): void {
+    if (welcome.maxFrameBytes > 0) this.#runner.maxFrameBytes = welcome.maxFrameBytes;
+    if (!welcome.resumed) this.#runner.dropWaiting();
+    attach();
+    this.#runner.release();
+  }
+
+  #onState(state: DeviceState): void {
+    const { observe } = this.#parts;
+    tell(observe, { kind: 'state-changed', state });
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener(state);
+      } catch (error) {
+        tell(observe, { kind: 'listener-failed', error });
+      }
+    }
+    if (state.kind !== 'closed') return;
+    clearInterval(this.#alive);
+    this.#listeners.clear();
+    this.#runner.close();
+    this.#runner.abort(new HubError('unavailable', 'the device is closed'));
+    for (const { name, reject } of this.#events.values()) {
+      const error = new HubError('unavailable', `the device was closed before event "${name}" was acknowledged`);
+      tell(observe, { kind: 'event-dropped', name, reason: error.message });
+      reject(error);
+    }
+    this.#events.clear();
+    this.#closed.resolve(state.end);
+  }
+
+  #dropped(name: string, error: HubError): Promise<void> {
+    tell(this.#parts.observe, { kind: 'event-dropped', name, reason: error.message });
+    const promise = Promise.reject(error);
+    promise.catch(() => {
+      // As above: told as a fact.
+    });
+    return promise;
+  }
+
+  #retire(commandIds: string[]): void {
+    const { journal, observe } = this.#parts;
+    this.#retired = journal
+      .retire(commandIds)
+      ?.catch((error: unknown) => tell(observe, { kind: 'journal-failed', commandId: undefined, error }));
+  }
+
+  #wantTurnEnd(): void {
+    if (this.#willEndTurn) return;
+    this.#willEndTurn = true;
+    setImmediate(() => {
+      this.#willEndTurn = false;
+      this.#runner.endTurn();
+      this.#link.endTurn();
+    });
+  }
+}
+
+function toJson(name: string, data: unknown): string {
+  try {
+    return JSON.stringify(data) ?? 'null';
+  } catch (error) {
+    const { message } = toHubError(error);
+    throw new HubError('invalid-argument', `event "${name}" is not JSON: ${message}`, { cause: error });
+  }
+}

@@ -1,0 +1,111 @@
+import {
+  type ChannelCredentials,
+  type ChannelOptions,
+  Client,
+  credentials,
+  Metadata,
+  type StatusObject,
+  status,
+} from '@grpc/grpc-js';
+import { HubError, type HubErrorCode } from '../errors.ts';
+import type { Dial } from './hub-wire.ts';
+
+/** How the hub is recognised, and we by it. All in PEM. */
+export interface DeviceTls {
+  /** Authorities to trust. Default: those of Node. */
+  ca?: string | Buffer | undefined;
+  /** Our certificate and its key, where the hub knows devices by them. */
+  cert?: string | Buffer | undefined;
+  key?: string | Buffer | undefined;
+  /** Name that the hub's certificate has to carry, where it is not the host of the address. */
+  serverName?: string | undefined;
+}
+
+export interface GrpcWireOptions {
+  readonly address: string;
+  readonly tls: DeviceTls | undefined;
+  readonly channelOptions: ChannelOptions;
+}
+
+const path = '/signalbox.v1.DeviceService/Connect';
+
+/** Streams over gRPC. Each attempt has a connection of its own, so that a dead one is left behind for good. */
+export function grpcDial({ address, tls, channelOptions }: GrpcWireOptions): Dial {
+  const channelCredentials = tls ? secure(tls) : credentials.createInsecure();
+  const options: ChannelOptions = {
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.enable_retries': 0,
+    'grpc.keepalive_time_ms': 20_000,
+    'grpc.keepalive_timeout_ms': 10_000,
+    'grpc.keepalive_permit_without_calls': 1,
+    ...(tls?.serverName !== undefined && { 'grpc.ssl_target_name_override': tls.serverName }),
+    ...channelOptions,
+  };
+
+  return (listener, token) => {
+    const client = new Client(address, channelCredentials, options);
+    const metadata = new Metadata();
+    if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
+    const call = client.makeBidiStreamRequest<Buffer, Buffer>(path, same, same, metadata);
+    let isOver = false;
+    call.on('data', (bytes: Buffer) => {
+      if (!isOver) listener.onFrame(bytes);
+    });
+    call.on('drain', () => {
+      if (!isOver) listener.onWritable();
+    });
+    call.on('error', () => {
+      // Its status follows, and says the same.
+    });
+    call.on('status', (ended: StatusObject) => {
+      if (isOver) return;
+      isOver = true;
+      client.close();
+      listener.onClosed(ended.code === status.OK ? undefined : errorOf(ended, address));
+    });
+    return {
+      send: (bytes) => !isOver && call.write(bytes),
+      end: () => {
+        if (!isOver) call.end();
+      },
+      destroy: () => {
+        if (isOver) return;
+        isOver = true;
+        call.cancel();
+        client.close();
+      },
+    };
+  };
+}
+
+function secure({ ca, key, cert }: DeviceTls): ChannelCredentials {
+  try {
+    return credentials.createSsl(asBuffer(ca), asBuffer(key), asBuffer(cert));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new HubError('invalid-argument', `tls: ca, cert or key cannot be used: ${reason}`, { cause: error });
+  }
+}
+
+function same(bytes: Buffer): Buffer {
+  return bytes;
+}
+
+function asBuffer(pem: string | Buffer | undefined): Buffer | null {
+  if (pem === undefined) return null;
+  return typeof pem === 'string' ? Buffer.from(pem) : pem;
+}
+
+function errorOf({ code, details }: StatusObject, address: string): HubError {
+  return new HubError(codes[code] ?? 'unavailable', `${address}: ${details || status[code]}`);
+}
+
+/** Statuses that mean something to a device; all others are a stream that was lost. */
+const codes: Readonly<Record<number, HubErrorCode>> = {
+  [status.INVALID_ARGUMENT]: 'invalid-argument',
+  [status.FAILED_PRECONDITION]: 'invalid-argument',
+  [status.UNAUTHENTICATED]: 'unauthenticated',
+  [status.PERMISSION_DENIED]: 'permission-denied',
+  [status.UNIMPLEMENTED]: 'unimplemented',
+  [status.RESOURCE_EXHAUSTED]: 'resource-exhausted',
+};

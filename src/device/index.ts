@@ -1,0 +1,14 @@
+export { HubError, type HubErrorCode } from '../errors.ts';
+export { type CommandCodec, type MessageType, protoCodec } from '../protocol/codec.ts';
+export type { MethodDefinition, ServiceDefinition } from '../protocol/service-definition.ts';
+export { CommandRejected } from './command-rejected.ts';
+export { connectDevice, type DeviceOptions } from './connect-device.ts';
+export type { Device } from './device.ts';
+export type { DeviceEnd, DeviceState } from './device-state.ts';
+export type { DeviceFact } from './facts.ts';
+export { type FileJournalOptions, fileJournal, type JournalFact } from './file-journal.ts';
+export type { DeviceTls } from './grpc-wire.ts';
+export type { CommandContext, HandleOptions, MethodImplementation, ServiceImplementation } from './handlers.ts';
+export { type Journal, type JournalEntry, memoryJournal } from './journal.ts';
+export type { JournalLimits } from './journal-index.ts';
+export type { TokenSource } from './link.ts';
