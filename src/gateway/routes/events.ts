@@ -1,0 +1,49 @@
+import { z } from 'zod';
+import { requireChannel } from '../../auth/access.ts';
+import { channelKey, checkChannelName } from '../../events/channels.ts';
+import { FieldError } from '../problem.ts';
+import type { App, Room } from '../room.ts';
+import { answerStream } from '../sse/answer.ts';
+import { eventStream, problems, streamQuery } from './words.ts';
+
+/** Most channels of one stream. */
+const maxChannels = 16;
+
+export function addEventRoutes(app: App, room: Room): void {
+  app.get(
+    '/v1/events',
+    {
+      config: { access: 'stream' },
+      schema: {
+        summary: 'Watch some channels, as server-sent events',
+        tags: ['events'],
+        querystring: z.strictObject({
+          channel: z
+            .union([z.string(), z.array(z.string())])
+            .describe(`1 to ${maxChannels} channels: repeat the parameter`),
+          ...streamQuery,
+        }),
+        response: { 200: eventStream, ...problems },
+      },
+    },
+    async (request, reply) => {
+      const { principal, query } = request;
+      const names = [...new Set([query.channel].flat())];
+      if (names.length > maxChannels)
+        throw new FieldError('channel', `${names.length} channels are too many for one stream, at most ${maxChannels}`);
+      for (const name of names) {
+        try {
+          checkChannelName(name);
+        } catch (error) {
+          throw new FieldError('channel', (error as Error).message);
+        }
+        requireChannel(principal, name);
+      }
+      await answerStream(room, request, reply, {
+        keys: names.map((name) => channelKey(principal.tenant, name)),
+        idleLimitMs: room.limits.idleLimitMs,
+      });
+      return reply;
+    },
+  );
+}

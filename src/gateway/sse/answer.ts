@@ -1,0 +1,85 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { LogEvent } from '../../events/event-log.ts';
+import { RequestError } from '../problem.ts';
+import type { Room } from '../room.ts';
+import { streamHeaders } from './stream-headers.ts';
+import type { PreparedStream } from './streams.ts';
+
+export interface StreamAnswer {
+  readonly keys: readonly string[];
+  /** Default: as the query says, else `now`. */
+  readonly from?: 'now' | 'start';
+  readonly isLast?: (event: LogEvent) => boolean;
+  readonly idleLimitMs?: number;
+  /** Asked when the browser goes on from somewhere: true answers 204, which tells EventSource to stop. */
+  readonly isEnded?: (stream: PreparedStream) => Promise<boolean>;
+  /** A frame to end with at once, when nothing will come through the log. */
+  readonly closing?: Buffer | undefined;
+  /** Ignores where the request wants to go on: for the answer to a POST. */
+  readonly isNew?: boolean;
+  readonly headers?: Record<string, string>;
+}
+
+/** The parts of a request that matter here: whatever schema its route has. */
+export type AskedForStream = Pick<FastifyRequest, 'method' | 'headers' | 'raw' | 'principal'> & {
+  readonly query: unknown;
+};
+
+/** The same of the reply. */
+export interface StreamReply {
+  readonly raw: FastifyReply['raw'];
+  headers(values: Record<string, string>): StreamReply;
+  header(name: string, value: string): StreamReply;
+  code(status: 200 | 204): StreamReply;
+  send(): unknown;
+  hijack(): unknown;
+  getHeaders(): FastifyReply extends { getHeaders(): infer H } ? H : never;
+}
+
+/** Answers a request with an event stream. HEAD gets the headers and takes no watcher. */
+export async function answerStream(
+  room: Room,
+  request: AskedForStream,
+  reply: StreamReply,
+  answer: StreamAnswer,
+): Promise<void> {
+  if (request.method === 'HEAD') {
+    reply.headers(streamHeaders).code(200).send();
+    return;
+  }
+  const query = request.query as { from?: 'now' | 'start'; last_event_id?: string };
+  const cursor = answer.isNew ? undefined : cursorOfRequest(request, query.last_event_id);
+  const { principal } = request;
+  const stream = await room.streams.prepare({
+    subject: principal.subject,
+    expiresAtMs: principal.expiresAtMs,
+    keys: answer.keys,
+    cursor,
+    fromStart: (query.from ?? answer.from ?? 'now') === 'start',
+    isLast: answer.isLast,
+    idleLimitMs: answer.idleLimitMs,
+    closing: answer.closing,
+  });
+  try {
+    if (cursor !== undefined && (await answer.isEnded?.(stream)) === true) {
+      stream.release();
+      reply.header('cache-control', 'no-store').code(204).send();
+      return;
+    }
+    // A request that was sent behind another on one connection has no socket of its own yet.
+    if (request.raw.httpVersionMajor === 1 && reply.raw.socket === null)
+      throw new RequestError('malformed-request', 'an event stream cannot be pipelined behind another request');
+    reply.hijack();
+    stream.start(reply.raw, { ...(reply.getHeaders() as Record<string, string>), ...answer.headers });
+  } catch (error) {
+    stream.release();
+    throw error;
+  }
+}
+
+// The header is what the browser itself remembers, so it is newer than the URL that was made at the beginning.
+function cursorOfRequest(request: AskedForStream, fromQuery: string | undefined): string | undefined {
+  const header = request.headers['last-event-id'];
+  const cursor = typeof header === 'string' && header !== '' ? header : fromQuery;
+  return cursor === '' ? undefined : cursor;
+}

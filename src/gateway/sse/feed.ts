@@ -1,0 +1,45 @@
+import type { EventPage, Position } from '../../events/event-log.ts';
+import type { Watcher } from './watcher.ts';
+
+/** One channel that somebody watches. Those at its head are served together; those behind read for themselves. */
+export class Feed {
+  readonly key: string;
+  /** Where all of `live` are: each of them holds this very object. */
+  head: Position = { epoch: 0, seq: 0 };
+  readonly live = new Set<Place>();
+  readonly lagging = new Set<Place>();
+  /** Places of all kinds: also those of parked watchers. */
+  places = 0;
+  /** How often it was woken. */
+  wakes = 0;
+  isReading = false;
+  found: Found | undefined;
+  release: () => void = () => undefined;
+
+  constructor(key: string) {
+    this.key = key;
+  }
+}
+
+/** A watcher's place in one of its channels: all that a slow one costs. */
+export class Place {
+  readonly feed: Feed;
+  readonly watcher: Watcher;
+  at: Position = { epoch: 0, seq: 0 };
+  /** True until the first read of one that began at the start: what is not kept any more is no gap for it. */
+  hideGap = false;
+  isReading = false;
+  found: Found | undefined;
+
+  constructor(feed: Feed, watcher: Watcher) {
+    this.feed = feed;
+    this.watcher = watcher;
+  }
+}
+
+/** What a read from disk brought: the page after a position, and how often the feed was woken before it. */
+interface Found {
+  readonly page: EventPage;
+  readonly after: Position;
+  readonly wakes: number;
+}

@@ -1,0 +1,96 @@
+import type { LogEvent, Position } from '../../events/event-log.ts';
+import { Batch } from './batch.ts';
+import type { Place } from './feed.ts';
+import { idLine } from './frame.ts';
+import type { Sink } from './sink.ts';
+import type { Stretch } from './stretch.ts';
+
+/** Why a stream ended. */
+export type StreamEnd =
+  | 'left'
+  | 'finished'
+  | 'stalled'
+  | 'idle'
+  | 'expired'
+  | 'draining'
+  | 'log-failed'
+  | 'closed-by-gateway';
+
+/** One open event stream: a browser tab, a script. Holds positions, never a queue of events. */
+export class Watcher {
+  readonly subject: string;
+  readonly expiresAtMs: number;
+  /** Monotonic ms without an event after which the stream ends; 0 for never. */
+  readonly idleLimitMs: number;
+  readonly #isLast: ((event: LogEvent) => boolean) | undefined;
+  readonly #encodeCursor: (positions: readonly Position[]) => string;
+  places: readonly Place[] = [];
+  sink!: Sink;
+  /** Set while the wire has more waiting than it should: no place of it is served until all is gone. */
+  isParked = false;
+  /** Set once the last frame is written; only the closing is waited for. */
+  endedBy: StreamEnd | undefined;
+  lastWriteMs = 0;
+  lastEventMs = 0;
+  /** Bytes written so far, to see whether the other end still takes any. */
+  #written = 0;
+  #flushed = 0;
+  #lastProgressMs = 0;
+
+  constructor(options: {
+    subject: string;
+    expiresAtMs: number | undefined;
+    idleLimitMs: number;
+    isLast: ((event: LogEvent) => boolean) | undefined;
+    encodeCursor: (positions: readonly Position[]) => string;
+  }) {
+    this.subject = options.subject;
+    this.expiresAtMs = options.expiresAtMs ?? Number.POSITIVE_INFINITY;
+    this.idleLimitMs = options.idleLimitMs;
+    this.#isLast = options.isLast;
+    this.#encodeCursor = options.encodeCursor;
+  }
+
+  /** Writes bytes; false when the wire is full. */
+  write(batch: Batch, nowMs: number): boolean {
+    this.lastWriteMs = nowMs;
+    this.#written += batch.bytes.length;
+    return this.sink.write(batch);
+  }
+
+  /** Writes a stretch for one of its places and moves the place on. `isLast`: the stream's last event was in it. */
+  give(place: Place, stretch: Stretch, nowMs: number): { fits: boolean; isLast: boolean } {
+    this.lastEventMs = nowMs;
+    if (this.#isLast === undefined && this.places.length === 1) {
+      place.at = stretch.next;
+      return { fits: this.write(stretch.shared, nowMs), isLast: false };
+    }
+    const parts: Buffer[] = [];
+    let isLast = false;
+    for (const { body, after, event } of stretch.items) {
+      place.at = after;
+      parts.push(Buffer.from(idLine(this.cursor())), body);
+      isLast = event !== undefined && this.#isLast?.(event) === true;
+      if (isLast) break;
+    }
+    if (!isLast) place.at = stretch.next;
+    return { fits: this.write(new Batch(parts), nowMs), isLast };
+  }
+
+  /** Where the stream is now in all its channels. */
+  cursor(): string {
+    return this.#encodeCursor(this.places.map(({ at }) => at));
+  }
+
+  /** True when bytes are waiting and none has left for `stallMs`. */
+  isStalled(nowMs: number, stallMs: number): boolean {
+    const waiting = this.sink.waiting;
+    const flushed = this.#written - waiting;
+    if (waiting === 0 || flushed !== this.#flushed) {
+      this.#flushed = flushed;
+      this.#lastProgressMs = nowMs;
+      return false;
+    }
+    return nowMs - this.#lastProgressMs >= stallMs;
+  }
+}
