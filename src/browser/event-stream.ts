@@ -3,7 +3,7 @@ import { HubProblem, networkProblem, problemOf } from './problem.ts';
 
 export interface StreamRequest {
   readonly url: string;
-  readonly init: RequestInit;
+  readonly headers: Headers;
   readonly fetch: typeof fetch;
   /** Ends it. */
   readonly signal: AbortSignal;
@@ -27,7 +27,7 @@ export async function openEventStream(request: StreamRequest): Promise<AsyncGene
   };
   try {
     request.signal.throwIfAborted();
-    const init: RequestInit = { ...request.init, signal: connection.signal, cache: 'no-store' };
+    const init: RequestInit = { headers: request.headers, signal: connection.signal, cache: 'no-store' };
     const response = await guarded(request, connection, () => request.fetch(request.url, init));
     if (response.status === 204) {
       close();

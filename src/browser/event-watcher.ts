@@ -6,20 +6,13 @@ import { HubProblem, networkProblem } from './problem.ts';
 import { type SseMessage, SseParser } from './sse-parser.ts';
 import type { EventsOptions, HubEvent, WatchItem, WatchState } from './watch-types.ts';
 
-/** What to ask for: `/v1/events?channel=...`, and how. */
-export interface StreamTarget {
-  readonly path: string;
-  readonly init?: RequestInit;
-}
-
 /**
  * Watches an event stream of the gateway over any number of connections: what it gives is every event once and in
  * order, or a `gap` or `reset` that says what is missing. To be iterated once; it reads no faster than it is iterated.
  */
 export class EventWatcher implements AsyncIterable<WatchItem> {
   readonly #options: Omit<EventsOptions, 'channels'>;
-  /** Asked before each connection, so that a stream that began with a POST can go on with a GET. */
-  readonly #target: (watcher: EventWatcher) => StreamTarget;
+  readonly #path: string;
   readonly #clock: WatchClock;
   readonly #random: () => number;
   readonly #backoff: Backoff;
@@ -29,14 +22,15 @@ export class EventWatcher implements AsyncIterable<WatchItem> {
   #cursor: string | undefined;
   #token: string | undefined;
   #refused: HubProblem | undefined;
-  #reconnectAfterMs: number | undefined;
+  #drainMs: number | undefined;
   #isIterated = false;
 
-  constructor(options: Omit<EventsOptions, 'channels'>, target: (watcher: EventWatcher) => StreamTarget) {
+  /** `path` of the stream at the gateway: `/v1/events?channel=fleet`. */
+  constructor(path: string, options: Omit<EventsOptions, 'channels'> = {}) {
     const { watchdogMs = 45_000, random = Math.random, clock = browserClock } = options;
     if (!(watchdogMs > 0)) throw new RangeError(`watchdogMs is ${watchdogMs}; it has to be above 0`);
     this.#options = { ...options, watchdogMs };
-    this.#target = target;
+    this.#path = path;
     this.#clock = clock;
     this.#random = random;
     this.#backoff = new Backoff(options.backoff, random);
@@ -103,16 +97,14 @@ export class EventWatcher implements AsyncIterable<WatchItem> {
   /** One connection, from its request to its end. True: there is nothing more to come. */
   async *#connection(): AsyncGenerator<WatchItem, boolean> {
     const { url = '', watchdogMs = 0, fetch: send = fetch } = this.#options;
-    const { path, init } = this.#target(this);
-    const headers = new Headers(init?.headers);
-    headers.set('accept', 'text/event-stream');
+    const headers = new Headers({ accept: 'text/event-stream' });
     if (this.#cursor !== undefined) headers.set('last-event-id', this.#cursor);
     const token = await this.#nextToken();
     if (token !== undefined) headers.set('authorization', `Bearer ${token}`);
 
     const stream = await openEventStream({
-      url: `${url.replace(/\/$/, '')}${path}`,
-      init: { ...init, headers },
+      url: `${url.replace(/\/$/, '')}${this.#path}`,
+      headers,
       fetch: send,
       signal: this.#stop.signal,
       watchdogMs,
@@ -166,7 +158,8 @@ export class EventWatcher implements AsyncIterable<WatchItem> {
         return { kind: 'reset', reset: { channel, reason: text(body.reason) } };
       }
       case 'hub.drain':
-        this.#reconnectAfterMs = whole(body.reconnectAfterMs) + this.#random() * whole(body.spreadMs);
+        // Spread already: nothing is added to it.
+        this.#drainMs = whole(body.reconnectAfterMs) + this.#random() * whole(body.spreadMs);
         return undefined;
       default:
         if (message.event.startsWith('hub.')) return undefined; // of a newer hub
@@ -175,13 +168,13 @@ export class EventWatcher implements AsyncIterable<WatchItem> {
   }
 
   #event(body: Record<string, unknown>, cursor: string): WatchItem | undefined {
-    const { channel, epoch, seq, type, at, data } = body;
-    const isEvent =
-      typeof channel === 'string' && typeof epoch === 'number' && typeof seq === 'number' && typeof type === 'string';
-    if (!isEvent)
-      throw invalidAnswer(`an event lacks channel, epoch, seq or type: ${JSON.stringify(body).slice(0, 200)}`);
-    if (!this.#positions.advance(channel, { epoch, seq })) return undefined;
-    const event: HubEvent = { channel, epoch, seq, type, at: text(at), data, cursor };
+    const { channel, type, at, data } = body;
+    if (typeof channel !== 'string' || typeof type !== 'string')
+      throw invalidAnswer(`an event lacks its channel or type: ${JSON.stringify(body).slice(0, 200)}`);
+    const place = { epoch: whole(body.epoch), seq: whole(body.seq) };
+    // Without a number: what a hub says from its records, once and last.
+    if (place.seq > 0 && !this.#positions.advance(channel, place)) return undefined;
+    const event: HubEvent = { channel, ...place, type, at: text(at), data, cursor };
     return { kind: 'event', event };
   }
 
@@ -189,7 +182,7 @@ export class EventWatcher implements AsyncIterable<WatchItem> {
     const { getToken } = this.#options;
     if (getToken === undefined) return undefined;
     const refused = this.#refused;
-    const token = await unlessAborted(this.#stop.signal, getToken({ refused }));
+    const token = await unlessAborted(this.#stop.signal, getToken({ refused, refusedToken: refused && this.#token }));
     if (refused !== undefined && token === this.#token) throw refused;
     this.#token = token;
     return token;
@@ -207,10 +200,8 @@ export class EventWatcher implements AsyncIterable<WatchItem> {
   }
 
   async #pause(problem: HubProblem): Promise<void> {
-    const hinted = problem.retryAfterMs ?? this.#reconnectAfterMs;
-    this.#reconnectAfterMs = undefined;
-    // A new token is worth a try at once; the backoff comes in if that is refused as well.
-    const inMs = hinted === undefined ? this.#backoff.next() : hinted + this.#backoff.next();
+    const inMs = this.#drainMs ?? (problem.retryAfterMs ?? 0) + this.#backoff.next();
+    this.#drainMs = undefined;
     this.#become({ kind: 'reconnecting', inMs, problem });
     const stop = this.#stop.signal;
     if (stop.aborted) return;

@@ -17,7 +17,7 @@ export async function request<T>(method: string, path: string, body: unknown, op
   let refused: HubProblem | undefined;
   let last: string | undefined;
   while (true) {
-    const token = await getToken?.({ refused });
+    const token = await getToken?.({ refused, refusedToken: refused && last });
     if (refused !== undefined && token === last) throw refused;
     last = token;
     const headers = new Headers({ accept: 'application/json, application/problem+json' });

@@ -49,9 +49,13 @@ export type WatchState =
   | { readonly kind: 'closed'; readonly reason: 'finished' | 'closed' }
   | { readonly kind: 'closed'; readonly reason: 'failed'; readonly problem: HubProblem };
 
-/** Asked for a token before each connection. `refused` is set when the hub did not take the last one. */
+/**
+ * Asked for a token before each connection and request. `refused` is set when the hub did not take the last one, which
+ * was `refusedToken`; answering with that one again ends the matter with the hub's problem.
+ */
 export type GetToken = (request: {
-  refused: HubProblem | undefined;
+  readonly refused: HubProblem | undefined;
+  readonly refusedToken: string | undefined;
 }) => string | undefined | Promise<string | undefined>;
 
 export interface EventsOptions {
@@ -61,8 +65,10 @@ export interface EventsOptions {
   channels: readonly string[];
   /** Gives the bearer token. Giving the refused one again ends the watching. Default: no token. */
   getToken?: GetToken;
-  /** Where to go on; the `cursor` of the last event that was handled. Default: only what happens from now on. */
+  /** Where to go on; the `cursor` of the last event that was handled. Default: see `from`. */
   cursor?: string;
+  /** Without a cursor: only what happens from `now` on (default), or from the `start` of what is still kept. */
+  from?: 'now' | 'start';
   /** Hears of each change of state. */
   onState?: (state: WatchState) => void;
   /** Ends the watching, as `close()` does. */

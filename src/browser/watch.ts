@@ -65,8 +65,9 @@ export function watchEvents(options: EventsOptions): EventWatcher {
   const { channels } = options;
   if (channels.length === 0)
     throw new HubProblem('channels is empty; name at least one to watch', { code: 'invalid-argument', status: 0 });
-  const query = new URLSearchParams(channels.map((channel): [string, string] => ['channel', channel]));
-  return new EventWatcher(options, () => ({ path: `/v1/events?${query}` }));
+  const from: [string, string][] = options.from === undefined ? [] : [['from', options.from]];
+  const query = new URLSearchParams(channels.map((channel): [string, string] => ['channel', channel]).concat(from));
+  return new EventWatcher(`/v1/events?${query}`, options);
 }
 
 function asGap(onGap: (gap: HubGap) => void) {

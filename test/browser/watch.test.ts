@@ -163,7 +163,7 @@ describe('watching', () => {
     await settle();
     await hub.last.open('event: hub.drain\ndata: {"reconnectAfterMs":3000,"spreadMs":1000}\n\n');
     await hub.last.end();
-    expect(states.at(-1)).toMatchObject({ kind: 'reconnecting', inMs: 4500 });
+    expect(states.at(-1)).toMatchObject({ kind: 'reconnecting', inMs: 4000 });
   });
 
   test('takes a silent connection for dead, and any byte for a sign of life', async () => {
