@@ -22,6 +22,7 @@ import { addPageRoutes } from './routes/page.ts';
 import { addSendRoute } from './routes/send-command.ts';
 import { addSystemRoutes } from './routes/system.ts';
 import { addTicketRoutes } from './routes/tickets.ts';
+import { streamHeaders } from './sse/stream-headers.ts';
 
 /** All routes and what stands before them, without a server. */
 export async function createApp(room: Room, allowedHosts: readonly string[] | undefined): Promise<App> {
@@ -75,6 +76,8 @@ export async function createApp(room: Room, allowedHosts: readonly string[] | un
   addAccess(app, options.authenticator, room.tickets);
   addRequestDeadline(app, room);
   app.addHook('onResponse', async (request, reply) => {
+    // How long a stream was open is told by its own fact, and is no measure of speed.
+    if (reply.raw.getHeader('content-type') === streamHeaders['content-type']) return;
     observe({
       kind: 'request-ended',
       method: request.method,

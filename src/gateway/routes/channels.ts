@@ -1,10 +1,10 @@
 import { z } from 'zod';
 import { requireChannel } from '../../auth/access.ts';
 import { channelKey } from '../../events/channels.ts';
+import { channelsFingerprint, decodeCursor, encodeCursor } from '../../events/cursor.ts';
 import type { LogEvent } from '../../events/event-log.ts';
 import { FieldError } from '../problem.ts';
 import type { App, Room } from '../room.ts';
-import { cursorOf, positionsOf } from '../sse/cursor.ts';
 import { eventJsonWith } from '../views.ts';
 import { channel, problems } from './words.ts';
 
@@ -46,9 +46,11 @@ export function addChannelRoutes(app: App, { options: { log }, types }: Room): v
     },
     async ({ principal, params: { name }, query: { after, limit } }, reply) => {
       requireChannel(principal, name);
-      const [position] = after === undefined ? [{ epoch: 0, seq: 0 }] : (positionsOf(after, 1) ?? []);
-      if (position === undefined) throw new FieldError('after', 'after is not a cursor of this gateway');
-      const page = await log.read(channelKey(principal.tenant, name), position, limit);
+      const key = channelKey(principal.tenant, name);
+      const known = after === undefined ? undefined : decodeCursor(after, [key]);
+      if (known !== undefined && known.kind !== 'positions')
+        throw new FieldError('after', `after is ${known.kind === 'foreign' ? 'of another channel' : 'no cursor'}`);
+      const page = await log.read(key, known?.positions[0] ?? { epoch: 0, seq: 0 }, limit);
       const events: string[] = [];
       let { next, atEnd } = page;
       let bytes = 0;
@@ -65,7 +67,7 @@ export function addChannelRoutes(app: App, { options: { log }, types }: Room): v
       }
       const gap = page.gap === undefined ? '' : `"gap":${JSON.stringify(page.gap)},`;
       // The events are JSON texts already.
-      const body = `{"events":[${events.join(',')}],${gap}"next":${JSON.stringify(cursorOf([next]))},"atEnd":${atEnd}}`;
+      const body = `{"events":[${events.join(',')}],${gap}"next":${JSON.stringify(encodeCursor(channelsFingerprint([key]), [next]))},"atEnd":${atEnd}}`;
       return reply.type('application/json; charset=utf-8').send(body as never);
     },
   );

@@ -28,12 +28,9 @@ export type AskedForStream = Pick<FastifyRequest, 'method' | 'headers' | 'raw' |
 /** The same of the reply. */
 export interface StreamReply {
   readonly raw: FastifyReply['raw'];
-  headers(values: Record<string, string>): StreamReply;
-  header(name: string, value: string): StreamReply;
-  code(status: 200 | 204): StreamReply;
-  send(): unknown;
   hijack(): unknown;
-  getHeaders(): FastifyReply extends { getHeaders(): infer H } ? H : never;
+  /** What hooks have set so far: the answer carries it too. */
+  getHeaders(): Record<string, number | string | string[] | undefined>;
 }
 
 /** Answers a request with an event stream. HEAD gets the headers and takes no watcher. */
@@ -43,10 +40,16 @@ export async function answerStream(
   reply: StreamReply,
   answer: StreamAnswer,
 ): Promise<void> {
-  if (request.method === 'HEAD') {
-    reply.headers(streamHeaders).code(200).send();
-    return;
-  }
+  const headers = { ...(reply.getHeaders() as Record<string, string>), ...answer.headers };
+  const finish = (status: number, more: Record<string, string>): void => {
+    reply.hijack();
+    reply.raw.writeHead(status, { ...headers, ...more });
+    reply.raw.end();
+  };
+  if (request.method === 'HEAD') return finish(200, streamHeaders);
+  // A request that was sent behind another on one connection has no socket of its own yet.
+  if (request.raw.httpVersionMajor === 1 && reply.raw.socket === null)
+    throw new RequestError('malformed-request', 'an event stream cannot be pipelined behind another request');
   const query = request.query as { from?: 'now' | 'start'; last_event_id?: string };
   const cursor = answer.isNew ? undefined : cursorOfRequest(request, query.last_event_id);
   const { principal } = request;
@@ -63,14 +66,10 @@ export async function answerStream(
   try {
     if (cursor !== undefined && (await answer.isEnded?.(stream)) === true) {
       stream.release();
-      reply.header('cache-control', 'no-store').code(204).send();
-      return;
+      return finish(204, { 'cache-control': 'no-store' });
     }
-    // A request that was sent behind another on one connection has no socket of its own yet.
-    if (request.raw.httpVersionMajor === 1 && reply.raw.socket === null)
-      throw new RequestError('malformed-request', 'an event stream cannot be pipelined behind another request');
     reply.hijack();
-    stream.start(reply.raw, { ...(reply.getHeaders() as Record<string, string>), ...answer.headers });
+    stream.start(reply.raw, headers);
   } catch (error) {
     stream.release();
     throw error;

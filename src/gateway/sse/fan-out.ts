@@ -10,7 +10,6 @@ import type { Watcher } from './watcher.ts';
 export interface FanOutOptions {
   readonly log: EventLog;
   readonly clock: Clock;
-  readonly encodeCursor: (positions: readonly Position[]) => string;
   /** Gives the JSON of an event as watchers see it. Called once for each event. */
   readonly rewrite?: ((event: LogEvent) => string) | undefined;
   /** Bytes that may wait for one watcher before it is parked. */
@@ -151,7 +150,7 @@ export class FanOut {
     const from = feed.head;
     const page = this.#pageAfter(feed, feed, from);
     if (page === undefined || (page.events.length === 0 && page.gap === undefined)) return;
-    const stretch = this.#stretch(feed, page, false);
+    const stretch = this.#stretch(feed, feed, page);
     feed.head = stretch.next;
     if (!stretch.atEnd) this.#woken.add(feed);
     for (const place of feed.live) {
@@ -167,8 +166,7 @@ export class FanOut {
     const { feed } = place;
     const page = this.#pageAfter(feed, place, place.at);
     if (page === undefined) return;
-    const stretch = this.#stretch(feed, page, place.hideGap);
-    place.hideGap = false;
+    const stretch = this.#stretch(feed, place, page);
     if (stretch.items.length > 0) this.#give(place, stretch);
     else place.at = stretch.next;
     if (!feed.lagging.has(place)) return;
@@ -223,9 +221,12 @@ export class FanOut {
     this.start(watcher);
   }
 
-  #stretch(feed: Feed, page: EventPage, hideGap: boolean): Stretch {
-    const { encodeCursor, rewrite } = this.#options;
-    return stretchOf(page, { channel: feed.key, encodeCursor, rewrite, hideGap });
+  #stretch(feed: Feed, reader: Feed | Place, page: EventPage): Stretch {
+    const { log, rewrite } = this.#options;
+    const gap = page.gap?.kind === 'reset' && reader.isResetTold ? undefined : page.gap;
+    // Until the position has reached this epoch, every page from before it begins with the same reset.
+    reader.isResetTold = page.next.epoch !== log.epoch && (reader.isResetTold || page.gap?.kind === 'reset');
+    return stretchOf(page, gap, { channel: feed.key, cursorAt: feed.cursorAt, rewrite });
   }
 
   /** The page after a position; undefined while it is being read: then the feed is woken when it is there. */

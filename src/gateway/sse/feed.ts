@@ -1,9 +1,12 @@
+import { channelsFingerprint, encodeCursor } from '../../events/cursor.ts';
 import type { EventPage, Position } from '../../events/event-log.ts';
 import type { Watcher } from './watcher.ts';
 
 /** One channel that somebody watches. Those at its head are served together; those behind read for themselves. */
 export class Feed {
   readonly key: string;
+  /** The cursor of one who watches this channel alone. */
+  readonly cursorAt: (position: Position) => string;
   /** Where all of `live` are: each of them holds this very object. */
   head: Position = { epoch: 0, seq: 0 };
   readonly live = new Set<Place>();
@@ -12,12 +15,16 @@ export class Feed {
   places = 0;
   /** How often it was woken. */
   wakes = 0;
+  /** A reset was told, and events from before the restart are still being read: it is told once. */
+  isResetTold = false;
   isReading = false;
   found: Found | undefined;
   release: () => void = () => undefined;
 
   constructor(key: string) {
     this.key = key;
+    const fingerprint = channelsFingerprint([key]);
+    this.cursorAt = (position) => encodeCursor(fingerprint, [position]);
   }
 }
 
@@ -26,8 +33,7 @@ export class Place {
   readonly feed: Feed;
   readonly watcher: Watcher;
   at: Position = { epoch: 0, seq: 0 };
-  /** True until the first read of one that began at the start: what is not kept any more is no gap for it. */
-  hideGap = false;
+  isResetTold = false;
   isReading = false;
   found: Found | undefined;
 

@@ -15,10 +15,10 @@ export function frameOf(event: LogEvent, rewrite?: ((event: LogEvent) => string)
   return event.encoded;
 }
 
-/** A frame of the gateway's own: names begin with `hub.`. */
+/** A frame of the gateway's own, shaped as an event that stands in no channel. */
 export function hubFrame(name: `hub.${string}`, data: Record<string, unknown>, retryMs?: number): Buffer {
   const retry = retryMs === undefined ? '' : `retry: ${Math.round(retryMs)}\n`;
-  return Buffer.concat([Buffer.from(retry), encodeFrame(name, JSON.stringify(data))]);
+  return Buffer.concat([Buffer.from(retry), encodeFrame(name, JSON.stringify({ type: name, data }))]);
 }
 
 export function idLine(cursor: string): string {

@@ -2,13 +2,14 @@ import type { ServerResponse } from 'node:http';
 import type { Http2ServerResponse } from 'node:http2';
 import { HubError } from '../../errors.ts';
 import { channelName } from '../../events/channels.ts';
+import { channelsFingerprint, cursorChannels, decodeCursor, encodeCursor } from '../../events/cursor.ts';
 import type { EventLog, LogEvent, Position } from '../../events/event-log.ts';
+import { GapNotice } from '../../events/gap-notice.ts';
 import type { Clock } from '../../flow/clock.ts';
 import type { GatewayFact } from '../facts.ts';
 import { Batch } from './batch.ts';
-import { cursorOf, positionsOf } from './cursor.ts';
 import { FanOut } from './fan-out.ts';
-import { hubFrame, keepaliveFrame, openingFrame } from './frame.ts';
+import { frameOf, hubFrame, keepaliveFrame, openingFrame } from './frame.ts';
 import { createSink } from './sink.ts';
 import { streamHeaders } from './stream-headers.ts';
 import { StreamLimits } from './stream-limits.ts';
@@ -72,7 +73,6 @@ export class Streams {
     this.#tickMs = Math.max(20, Math.min(1_000, options.keepaliveMs / 4, options.stallMs / 4));
     this.#fanOut = new FanOut({
       ...options,
-      encodeCursor: cursorOf,
       onFinished: (watcher) => this.#finish(watcher, 'finished'),
       onReadFailed: (key, error, watchers) => {
         options.observe({ kind: 'event-log-failed', channel: channelName(key), error });
@@ -92,9 +92,17 @@ export class Streams {
   async prepare(request: StreamRequest): Promise<PreparedStream> {
     if (this.#isDraining)
       throw new HubError('unavailable', 'this gateway is closing', { retryAfterMs: this.#options.retryMs });
-    const { subject, expiresAtMs, keys, isLast, idleLimitMs = 0 } = request;
+    const { subject, expiresAtMs, isLast, idleLimitMs = 0 } = request;
+    const keys = cursorChannels(request.keys);
+    const fingerprint = channelsFingerprint(keys);
     this.#limits.take(subject);
-    const watcher = new Watcher({ subject, expiresAtMs, idleLimitMs, isLast, encodeCursor: cursorOf });
+    const watcher = new Watcher({
+      subject,
+      expiresAtMs,
+      idleLimitMs,
+      isLast,
+      cursorOf: (positions) => encodeCursor(fingerprint, positions),
+    });
     const places = keys.map((key) => this.#fanOut.add(watcher, key));
     watcher.places = places;
     let isReleased = false;
@@ -105,14 +113,13 @@ export class Streams {
       this.#limits.give(subject);
     };
     try {
-      const known = request.cursor === undefined ? undefined : positionsOf(request.cursor, keys.length);
-      const fromStart = request.cursor === undefined && request.fromStart;
+      const known = request.cursor === undefined ? undefined : decodeCursor(request.cursor, keys);
       for (const [i, place] of places.entries()) {
-        place.hideGap = fromStart;
-        if (known !== undefined) place.at = known[i]!;
-        else if (!fromStart) place.at = await this.#options.log.end(keys[i]!);
+        if (known?.kind === 'positions') place.at = known.positions[i]!;
+        else if (known === undefined && !request.fromStart) place.at = await this.#options.log.end(place.feed.key);
       }
-      const isUnreadable = request.cursor !== undefined && known === undefined;
+      // Nobody knows what was missed: say so, and give all that is kept.
+      const isUnreadable = known !== undefined && known.kind !== 'positions';
       return {
         positions: places.map(({ at }) => at),
         release,
@@ -185,7 +192,9 @@ export class Streams {
     const opening: Buffer[] = [openingFrame(retryMs, watcher.cursor())];
     if (isUnreadable)
       for (const { feed } of watcher.places)
-        opening.push(hubFrame('hub.reset', { channel: channelName(feed.key), reason: 'unreadable-cursor' }));
+        opening.push(
+          frameOf(new GapNotice(feed.key, this.#options.log.epoch, { kind: 'reset', reason: 'unknown-position' })),
+        );
     this.#fanOut.write(watcher, new Batch(opening), nowMs);
     observe({ kind: 'stream-opened', subject: watcher.subject, channels: watcher.places.length, open: this.open });
     if (!watcher.isParked) this.#fanOut.start(watcher);

@@ -1,7 +1,7 @@
-import { channelName } from '../../events/channels.ts';
 import type { EventGap, EventPage, LogEvent, Position } from '../../events/event-log.ts';
+import { GapNotice } from '../../events/gap-notice.ts';
 import { Batch } from './batch.ts';
-import { frameOf, hubFrame, idLine } from './frame.ts';
+import { frameOf, idLine } from './frame.ts';
 
 /** One frame of a stretch, and the position after it. */
 export interface Item {
@@ -25,17 +25,17 @@ export interface Stretch {
 const maxStretchBytes = 64 * 1024;
 
 export interface StretchOptions {
+  /** Channel key. */
   readonly channel: string;
-  readonly encodeCursor: (positions: readonly Position[]) => string;
+  /** The cursor of one who watches this channel alone. */
+  readonly cursorAt: (position: Position) => string;
   readonly rewrite?: ((event: LogEvent) => string) | undefined;
-  /** True for a reader that asked for what is still kept: what is gone before that is no gap. */
-  readonly hideGap?: boolean;
 }
 
-/** Turns what was read into frames. */
-export function stretchOf(page: EventPage, options: StretchOptions): Stretch {
+/** Turns what was read into frames. `gap`: what of the page's gap is to be told. */
+export function stretchOf(page: EventPage, gap: EventGap | undefined, options: StretchOptions): Stretch {
   const items: Item[] = [];
-  if (page.gap !== undefined && options.hideGap !== true) items.push(gapItem(page, page.gap, options.channel));
+  if (gap !== undefined) items.push(gapItem(page, gap, options.channel));
   let bytes = 0;
   let taken = 0;
   for (const event of page.events) {
@@ -52,21 +52,14 @@ export function stretchOf(page: EventPage, options: StretchOptions): Stretch {
     next: whole ? page.next : items.at(-1)!.after,
     atEnd: whole && page.atEnd,
     get shared() {
-      shared ??= new Batch(
-        items.flatMap(({ body, after }) => [Buffer.from(idLine(options.encodeCursor([after]))), body]),
-      );
+      shared ??= new Batch(items.flatMap(({ body, after }) => [Buffer.from(idLine(options.cursorAt(after))), body]));
       return shared;
     },
   };
 }
 
-function gapItem(page: EventPage, gap: EventGap, key: string): Item {
-  const channel = channelName(key);
+function gapItem(page: EventPage, gap: EventGap, channel: string): Item {
   const first = page.events[0];
   const after = first === undefined ? page.next : { epoch: first.epoch, seq: first.seq - 1 };
-  const body =
-    gap.kind === 'gap'
-      ? hubFrame('hub.gap', { channel, epoch: gap.epoch, from: gap.from, to: gap.to })
-      : hubFrame('hub.reset', { channel, reason: gap.reason });
-  return { body, after, event: undefined };
+  return { body: frameOf(new GapNotice(channel, page.next.epoch, gap)), after, event: undefined };
 }

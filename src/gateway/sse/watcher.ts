@@ -23,7 +23,7 @@ export class Watcher {
   /** Monotonic ms without an event after which the stream ends; 0 for never. */
   readonly idleLimitMs: number;
   readonly #isLast: ((event: LogEvent) => boolean) | undefined;
-  readonly #encodeCursor: (positions: readonly Position[]) => string;
+  readonly #cursorOf: (positions: readonly Position[]) => string;
   places: readonly Place[] = [];
   sink!: Sink;
   /** Set while the wire has more waiting than it should: no place of it is served until all is gone. */
@@ -42,13 +42,14 @@ export class Watcher {
     expiresAtMs: number | undefined;
     idleLimitMs: number;
     isLast: ((event: LogEvent) => boolean) | undefined;
-    encodeCursor: (positions: readonly Position[]) => string;
+    /** Writes positions, in the order of `places`, as one text. */
+    cursorOf: (positions: readonly Position[]) => string;
   }) {
     this.subject = options.subject;
     this.expiresAtMs = options.expiresAtMs ?? Number.POSITIVE_INFINITY;
     this.idleLimitMs = options.idleLimitMs;
     this.#isLast = options.isLast;
-    this.#encodeCursor = options.encodeCursor;
+    this.#cursorOf = options.cursorOf;
   }
 
   /** Writes bytes; false when the wire is full. */
@@ -79,7 +80,7 @@ export class Watcher {
 
   /** Where the stream is now in all its channels. */
   cursor(): string {
-    return this.#encodeCursor(this.places.map(({ at }) => at));
+    return this.#cursorOf(this.places.map(({ at }) => at));
   }
 
   /** True when bytes are waiting and none has left for `stallMs`. */
