@@ -60,7 +60,7 @@ export function updatesOf(call: Call): AsyncIterable<CommandUpdate> {
 const isAnything = (): boolean => true;
 
 function patience({ command, timeoutMs }: Call): number {
-  return command.whenOffline === 'queue' ? timeoutMs : timeoutMs + hubGraceMs;
+  return command.whenOffline === 'queue' ? timeoutMs : command.waitForConnectMs + timeoutMs + hubGraceMs;
 }
 
 class UpdateIterator implements AsyncIterator<CommandUpdate> {

@@ -1,4 +1,5 @@
 export type { SendReceipt } from './calls.ts';
+export type { ClientLister, ClientQuery } from './client-lister.ts';
 export {
   type ClientMethod,
   type CommandClient,
@@ -8,9 +9,14 @@ export {
   type StreamingMethod,
   type UnaryMethod,
 } from './command-client.ts';
+export { type Fleet, type FleetClient, type FleetOptions, type FleetSendOptions, fleet } from './fleet.ts';
+export type { FleetFailure, FleetOutcome, FleetRun, FleetSummary } from './fleet-run.ts';
+export type { FleetSelector } from './fleet-selector.ts';
 export {
   closeTransports,
+  type RemoteOptions,
   type RemoteRoads,
+  type RemoteTls,
   type RemoteTransport,
   type RoadOptions,
   setRemoteRoads,

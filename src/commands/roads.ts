@@ -1,34 +1,52 @@
 import { HubError } from '../errors.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
+import type { ClientLister } from './client-lister.ts';
 import { invalid } from './send-options.ts';
 import { defaultServiceName, getService } from './service-registry.ts';
 
 /** A bearer token, or a function that gives the one to use now (called for each call that needs one). */
 export type Token = string | (() => string | Promise<string>);
 
+/** How a remote hub's certificate is checked, and how the caller shows itself. PEM. */
+export interface RemoteTls {
+  /** Authorities to trust. Default: those of the system. */
+  readonly ca?: string | Buffer | undefined;
+  /** The caller's own certificate and key, for mTLS. Both or none. */
+  readonly cert?: string | Buffer | undefined;
+  readonly key?: string | Buffer | undefined;
+  /** The name that the hub's certificate has to have. Default: the address's host. */
+  readonly serverName?: string | undefined;
+}
+
+/** How to show oneself to a hub in another process, and how to know it. */
+export interface RemoteOptions {
+  /** Default: none. */
+  readonly token?: Token | undefined;
+  /** `true`: TLS with the system's authorities. Default: plain. */
+  readonly tls?: RemoteTls | true | undefined;
+}
+
 /** A road that is owned by whoever opened it. */
-export interface RemoteTransport extends CommandTransport {
+export interface RemoteTransport extends CommandTransport, Partial<ClientLister> {
   close(): Promise<void> | void;
 }
 
 /** How this process reaches hubs in other processes. Filled in by the package's entry, so that callers need no gRPC. */
 export interface RemoteRoads {
   /** Opens lazily: it does not wait for the hub to be there. */
-  connect(address: string, options: { readonly token?: Token | undefined }): RemoteTransport;
+  connect(address: string, options: RemoteOptions): RemoteTransport;
   /** `SIGNALBOX_ADDRESS`, if it is set. */
   defaultAddress(): string | undefined;
 }
 
 /** Which road to take; the first that is there, in this order. Without any of them: `SIGNALBOX_ADDRESS`. */
-export interface RoadOptions {
+export interface RoadOptions extends RemoteOptions {
   /** An own road. Stays its owner's: `close()` of a client leaves it open. */
   readonly transport?: CommandTransport | undefined;
   /** A hub in another process: `host:port` or `unix:///path`. */
   readonly address?: string | undefined;
   /** Name of a service registered in this process. Default: `default`. */
   readonly service?: string | undefined;
-  /** The token for a hub in another process. Default: none. */
-  readonly token?: Token | undefined;
 }
 
 /** Says how hubs in other processes are reached. */
@@ -38,7 +56,7 @@ export function setRemoteRoads(roads: RemoteRoads): void {
 
 /** Closes every connection that clients of this process share. A client that is used again connects anew. */
 export async function closeTransports(): Promise<void> {
-  const open = [...shared.values()].flatMap((byToken) => [...byToken.values()]);
+  const open = [...shared.values()].flat();
   shared.clear();
   await Promise.all(open.map((connection) => connection.close()));
 }
@@ -92,41 +110,38 @@ export class Road {
     if (held !== undefined && held.address === address && !held.isClosed) return held.transport;
     // Closed by closeTransports, or SIGNALBOX_ADDRESS has changed. A failing close is its transport's to tell.
     void held?.release().catch(() => undefined);
-    this.#connection = SharedConnection.acquire(address, this.#options.token);
+    this.#connection = SharedConnection.acquire(address, this.#options);
     return this.#connection.transport;
   }
 }
 
 let remoteRoads: RemoteRoads | undefined;
 
-// One connection per address and token, whoever asks: a process with a thousand clients holds one HTTP/2 connection.
-const shared = new Map<string, Map<Token | undefined, SharedConnection>>();
+// One connection per address and credentials, whoever asks: a process with a thousand clients holds one HTTP/2
+// connection. TLS options and token functions are told apart by identity.
+const shared = new Map<string, SharedConnection[]>();
 
 class SharedConnection {
   readonly address: string;
   readonly transport: RemoteTransport;
-  readonly #token: Token | undefined;
+  readonly #options: RemoteOptions;
   #users = 0;
   #closing: Promise<void> | undefined;
 
-  constructor(address: string, token: Token | undefined, roads: RemoteRoads) {
+  constructor(address: string, options: RemoteOptions, roads: RemoteRoads) {
     this.address = address;
-    this.#token = token;
-    this.transport = roads.connect(address, { token });
+    this.#options = options;
+    this.transport = roads.connect(address, options);
   }
 
-  static acquire(address: string, token: Token | undefined): SharedConnection {
+  static acquire(address: string, { token, tls }: RemoteOptions): SharedConnection {
     if (remoteRoads === undefined)
       throw new HubError('unavailable', `cannot reach ${address}: import "signalbox" for the RPC road`);
-    let byToken = shared.get(address);
-    if (byToken === undefined) {
-      byToken = new Map();
-      shared.set(address, byToken);
-    }
-    let connection = byToken.get(token);
+    const known = shared.get(address) ?? [];
+    let connection = known.find((one) => one.#options.token === token && one.#options.tls === tls);
     if (connection === undefined) {
-      connection = new SharedConnection(address, token, remoteRoads);
-      byToken.set(token, connection);
+      connection = new SharedConnection(address, { token, tls }, remoteRoads);
+      shared.set(address, [...known, connection]);
     }
     connection.#users++;
     return connection;
@@ -139,9 +154,9 @@ class SharedConnection {
   async release(): Promise<void> {
     this.#users--;
     if (this.#users > 0 || this.isClosed) return;
-    const byToken = shared.get(this.address);
-    if (byToken?.get(this.#token) === this) byToken.delete(this.#token);
-    if (byToken?.size === 0) shared.delete(this.address);
+    const others = (shared.get(this.address) ?? []).filter((one) => one !== this);
+    if (others.length > 0) shared.set(this.address, others);
+    else shared.delete(this.address);
     await this.close();
   }
 

@@ -16,7 +16,7 @@ export interface SendOptions {
    * accepted, and sent when the client comes. Default: `fail`, as nobody wants yesterday's `start()` to run today.
    */
   whenOffline?: 'fail' | 'queue' | undefined;
-  /** Live commands: how long to wait for the client to connect, in ms, as part of `timeoutMs`. Default: 0. */
+  /** Live commands: how long to wait for the client to connect, in ms, before `timeoutMs` begins. Default: 0. */
   waitForConnectMs?: number | undefined;
   /** Queued commands: how long it may wait to be sent, in ms. Default: 24 hours. */
   ttlMs?: number | undefined;
