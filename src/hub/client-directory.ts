@@ -1,6 +1,6 @@
-import { toHubError } from '../errors.ts';
 import type { Client } from './client.ts';
 import type { ClientFilter, ClientInfo, Clients } from './client-info.ts';
+import { guarded } from './options.ts';
 
 /** Every client that this hub knows, by tenant and id. Those that are away and have nothing pending are forgotten, oldest first. */
 export class ClientDirectory {
@@ -51,15 +51,7 @@ export class ClientDirectory {
   changed(client: Client): void {
     if (this.#listeners.size === 0) return;
     const info = client.info;
-    for (const { tenant, listener } of [...this.#listeners])
-      if (tenant === client.tenant)
-        try {
-          listener(info);
-        } catch (error) {
-          queueMicrotask(() => {
-            throw toHubError(error);
-          });
-        }
+    for (const { tenant, listener } of [...this.#listeners]) if (tenant === client.tenant) listener(info);
   }
 
   /** The same clients as others may see them. */
@@ -71,7 +63,7 @@ export class ClientDirectory {
     },
     isConnected: (tenant, clientId) => this.get(tenant, clientId)?.session !== undefined,
     onChange: (tenant, listener) => {
-      const entry = { tenant, listener };
+      const entry = { tenant, listener: guarded(listener) };
       this.#listeners.add(entry);
       return () => this.#listeners.delete(entry);
     },

@@ -72,7 +72,7 @@ export function settingsFrom(options: HubOptions): Settings {
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
     node: options.node ?? 'hub',
-    observe: options.observe ?? (() => undefined),
+    observe: options.observe ? guarded(options.observe) : () => undefined,
     ping: options.ping ?? 'idle',
     heartbeatMs: atLeast('heartbeatMs', options.heartbeatMs ?? 15_000, 1),
     livenessMs: atLeast('livenessMs', options.livenessMs ?? 10_000, 1),
@@ -96,6 +96,19 @@ export function settingsFrom(options: HubOptions): Settings {
     historyMs: atLeast('historyMs', options.historyMs ?? 7 * 24 * 3_600_000, 0),
   };
   return settings;
+}
+
+/** An observer that throws brings nothing down; the runtime's own warning tells of it. */
+export function guarded<T>(listener: (told: T) => void): (told: T) => void {
+  return (told) => {
+    try {
+      listener(told);
+    } catch (error) {
+      process.emitWarning(
+        `a listener of the hub threw: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+      );
+    }
+  };
 }
 
 function atLeast(name: string, value: number, least: number): number {
