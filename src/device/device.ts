@@ -218,6 +218,7 @@ export class Device {
     if (welcome.maxFrameBytes > 0) this.#runner.maxFrameBytes = welcome.maxFrameBytes;
     if (!welcome.resumed) this.#runner.dropWaiting();
     attach();
+    this.#runner.expectHandlers();
     this.#runner.release();
   }
 

@@ -158,6 +158,7 @@ export class Link {
     if (this.#state.kind === 'closed') return;
     this.#drop();
     this.#letGoOfWait();
+    this.#onEnded?.();
     this.#setState({ kind: 'closed', end });
   }
 
@@ -299,7 +300,7 @@ export class Link {
       !mayReconnect ||
       (reason === GoodbyeReason.GOODBYE_REASON_UNAUTHENTICATED && typeof this.#options.token !== 'function') ||
       (reason === GoodbyeReason.GOODBYE_REASON_PROTOCOL_ERROR && !this.#wasWelcome);
-    if (isFinal) {
+    if (isFinal && !this.#onEnded) {
       this.#fail(error);
       return;
     }

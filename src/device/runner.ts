@@ -47,6 +47,7 @@ export class Runner implements JobHost {
   #isClosing = false;
   #isPumping = false;
   #graceEndsAt: number | undefined;
+  #letGoOfGrace: (() => void) | undefined;
   #onIdle: (() => void) | undefined;
   /** Largest frame that the hub takes, in bytes. */
   maxFrameBytes = 1024 * 1024;
@@ -84,12 +85,15 @@ export class Runner implements JobHost {
   release(): void {
     if (this.#isClosing) return;
     this.#isHeld = false;
-    if (this.#graceEndsAt === undefined) {
-      const { clock, handlerGraceMs } = this.#options;
-      this.#graceEndsAt = clock.monotonic() + handlerGraceMs;
-      clock.after(handlerGraceMs, () => this.pump());
-    }
     this.pump();
+  }
+
+  /** The hub has welcomed us: from the first time on, handlers are expected soon. */
+  expectHandlers(): void {
+    if (this.#graceEndsAt !== undefined) return;
+    const { clock, handlerGraceMs } = this.#options;
+    this.#graceEndsAt = clock.monotonic() + handlerGraceMs;
+    this.#letGoOfGrace = clock.after(handlerGraceMs, () => this.pump());
   }
 
   /** Forgets commands that were not begun: the hub sends again what it still wants. */
@@ -101,6 +105,7 @@ export class Runner implements JobHost {
   close(): void {
     this.#isClosing = true;
     this.#isHeld = true;
+    this.#letGoOfGrace?.();
     this.dropWaiting();
   }
 
