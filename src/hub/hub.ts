@@ -1,24 +1,23 @@
 import { HubError, toHubError } from '../errors.ts';
-import { Alarm, TimingWheel } from '../flow/timing-wheel.ts';
-import { checkCommand } from '../protocol/checks.ts';
+import { TimingWheel } from '../flow/timing-wheel.ts';
 import type { Command, CommandRecord, CommandUpdate } from '../protocol/command.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
-import { samePayload } from '../protocol/same-payload.ts';
 import { Acknowledgements } from './acknowledgements.ts';
 import { Arrivals } from './arrivals.ts';
 import { Client } from './client.ts';
 import { ClientDirectory } from './client-directory.ts';
 import type { Clients } from './client-info.ts';
 import { CommandLife, recordOf } from './command-life.ts';
-import type { AddOptions, CommandFilter, StoredCommand } from './command-store.ts';
+import type { CommandFilter, StoredCommand } from './command-store.ts';
 import type { DeviceIdentity, DeviceStream, DeviceStreamListener } from './device-stream.ts';
 import type { CloseReason } from './facts.ts';
-import { Mailbox, type MailboxHost } from './mailbox.ts';
+import { dueAfterSending, Mailbox, type MailboxHost } from './mailbox.ts';
 import { type HubOptions, type Settings, settingsFrom } from './options.ts';
 import type { PendingCommand } from './pending-command.ts';
 import { Publisher } from './publisher.ts';
 import { Reports } from './reports.ts';
 import { Session } from './session.ts';
+import { Submissions } from './submissions.ts';
 import { Sweep } from './sweep.ts';
 import { UpdateStream } from './update-stream.ts';
 
@@ -43,6 +42,7 @@ export class Hub implements CommandTransport {
   readonly #life: CommandLife;
   readonly #directory: ClientDirectory;
   readonly #arrivals: Arrivals;
+  readonly #submissions: Submissions;
   readonly #reports: Reports;
   readonly #acknowledgements: Acknowledgements;
   readonly #sweep: Sweep | undefined;
@@ -50,8 +50,6 @@ export class Hub implements CommandTransport {
   readonly #sessions = new Set<Session>();
   /** Streams that have not said hello. */
   readonly #greeting = new Set<Session>();
-  /** Refuses sends that wait for their client to connect. */
-  readonly #awaiting = new Set<(error: HubError) => void>();
   #drain: { readonly retryAfterMs: () => number; done: Promise<void> } | undefined;
   #closing: Promise<void> | undefined;
   #onIdle: (() => void) | undefined;
@@ -90,6 +88,17 @@ export class Hub implements CommandTransport {
     this.#reports = new Reports(settings, this.#life, this.#publisher, this.#wheel);
     this.#acknowledgements = new Acknowledgements(settings.clock);
     const hub = this;
+    this.#submissions = new Submissions({
+      settings,
+      wheel: this.#wheel,
+      life: this.#life,
+      directory: this.#directory,
+      mailboxes,
+      cancel: (command) => this.cancel(command.tenant, command.id, 'the caller cancelled'),
+      get closingForMs() {
+        return hub.#drain?.retryAfterMs();
+      },
+    });
     this.#arrivals = new Arrivals({
       settings,
       wheel: this.#wheel,
@@ -116,7 +125,7 @@ export class Hub implements CommandTransport {
   }
 
   send(command: Command, { signal }: { signal?: AbortSignal | undefined } = {}): AsyncIterable<CommandUpdate> {
-    return { [Symbol.asyncIterator]: () => this.#start(command, signal) };
+    return { [Symbol.asyncIterator]: () => this.#submissions.start(command, signal) };
   }
 
   /**
@@ -205,7 +214,7 @@ export class Hub implements CommandTransport {
     if (this.#drain) return this.#drain.done;
     const retryAfterMs = (): number => Math.round(reconnectAfterMs + this.#settings.random() * spreadMs);
     this.#drain = { retryAfterMs, done: Promise.resolve() };
-    for (const refuse of [...this.#awaiting]) refuse(this.#shuttingDown());
+    this.#submissions.refuseAwaiting();
     for (const session of this.#sessions) session.send(0, { $case: 'drain', value: { reconnectAfterMs, spreadMs } });
     const idle = new Promise<void>((resolve) => {
       this.#onIdle = resolve;
@@ -240,162 +249,6 @@ export class Hub implements CommandTransport {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  #start(command: Command, signal: AbortSignal | undefined): UpdateStream {
-    const stream = new UpdateStream(this.#settings.unreadUpdates);
-    try {
-      if (signal?.aborted)
-        throw new HubError('command-cancelled', `command ${command.id} was cancelled before it was sent`);
-      checkCommand(command, this.#settings.maxPayloadBytes);
-      if (this.#drain) throw this.#shuttingDown();
-      stream.endWith(signal, () => {
-        this.cancel(command.tenant, command.id, 'the caller cancelled').catch((error: unknown) => stream.fail(error));
-      });
-      if (command.whenOffline === 'queue')
-        void this.#submitQueued(command, stream).catch((error: unknown) => this.#refuse(command, stream, error));
-      else this.#submitLive(command, stream);
-    } catch (error) {
-      this.#refuse(command, stream, error);
-    }
-    return stream;
-  }
-
-  #submitLive(command: Command, stream: UpdateStream): void {
-    const same = this.#sameLive(command);
-    const { tenant, clientId, waitForConnectMs } = command;
-    const client = this.#directory.get(tenant, clientId);
-    if (same) same.attach(stream);
-    else if (client?.session) this.#acceptLive(command, stream, client);
-    else if (waitForConnectMs === 0)
-      throw new HubError('client-offline', `client ${clientId} has no live stream`, { commandId: command.id });
-    else this.#awaitClient(command, stream);
-  }
-
-  #acceptLive(command: Command, stream: UpdateStream, client: Client): void {
-    const { waitingCommands, waitingBytes } = this.#settings;
-    if (client.live.size >= waitingCommands || client.liveBytes + command.payload.value.length > waitingBytes)
-      throw new HubError(
-        'unavailable',
-        `client ${client.id} has ${client.live.size} commands (${client.liveBytes} bytes) waiting, the limits are ${waitingCommands} and ${waitingBytes}`,
-        { retryAfterMs: 1000, commandId: command.id },
-      );
-    const pending = this.#life.acceptLive(command);
-    pending.attach(stream);
-    client.pushLive(pending);
-    client.pump();
-  }
-
-  /** Not accepted before the client is there: until then it can only fail, and nothing was promised. */
-  #awaitClient(command: Command, stream: UpdateStream): void {
-    const { tenant, clientId, waitForConnectMs } = command;
-    const client = this.#directory.getOrAdd(tenant, clientId);
-    if (client.awaiting.size >= this.#settings.waitingCommands)
-      throw new HubError(
-        'unavailable',
-        `${client.awaiting.size} commands wait for client ${clientId} to connect, the limit`,
-        {
-          retryAfterMs: 1000,
-          commandId: command.id,
-        },
-      );
-    const stop = (): void => {
-      this.#wheel.clear(late);
-      client.awaiting.delete(arrived);
-      this.#awaiting.delete(refuse);
-      stream.onCancel = undefined;
-      this.#directory.released(client);
-    };
-    const arrived = (): void => {
-      stop();
-      try {
-        const same = this.#sameLive(command);
-        if (same) same.attach(stream);
-        else this.#acceptLive(command, stream, client);
-      } catch (error) {
-        this.#refuse(command, stream, error);
-      }
-    };
-    const refuse = (error: HubError): void => {
-      stop();
-      this.#refuse(command, stream, error);
-    };
-    const late = new Alarm(() => {
-      const message = `client ${clientId} did not connect within ${waitForConnectMs} ms`;
-      refuse(new HubError('client-offline', message, { commandId: command.id }));
-    });
-    client.awaiting.add(arrived);
-    this.#awaiting.add(refuse);
-    this.#wheel.set(late, waitForConnectMs);
-    stream.onReturn = stop;
-    stream.onCancel = () =>
-      refuse(
-        new HubError('command-cancelled', `command ${command.id} was cancelled before it was sent`, {
-          commandId: command.id,
-        }),
-      );
-  }
-
-  /** The live command that this one repeats, by id or idempotency key. */
-  #sameLive(command: Command): PendingCommand | undefined {
-    const { registry } = this.#life;
-    const { id, tenant, clientId, idempotencyKey } = command;
-    const same =
-      registry.get(id) ??
-      (idempotencyKey === undefined ? undefined : registry.withKey(tenant, clientId, idempotencyKey));
-    if (same && !isSame(same.command, command)) throw conflict(command);
-    return same;
-  }
-
-  async #submitQueued(command: Command, stream: UpdateStream): Promise<void> {
-    const { commands: store, clock, mailboxCommands, mailboxBytes } = this.#settings;
-    if (!store) throw new HubError('unimplemented', 'this hub has no store, so it takes no queued commands');
-    const known = this.#life.registry.get(command.id);
-    if (known && !isSame(known.command, command)) throw conflict(command);
-    if (known) return known.attach(stream, () => this.#life.shelve(known));
-    const nowMs = clock.now();
-    const { client, session, mailbox } = this.#recipient(command);
-    const goesAtOnce =
-      session && mailbox?.isCaughtUp && client.live.size === 0 && client.inFlight.size < session.window;
-    const options: AddOptions = {
-      nowMs,
-      maxCommands: mailboxCommands,
-      maxBytes: mailboxBytes,
-      dueAtMs: goesAtOnce ? dueAfterSending(command, nowMs, this.#settings) : nowMs + command.ttlMs,
-      ...(goesAtOnce ? { sentToJournal: session.journalId } : {}),
-      ...(command.coalesceKey === undefined ? {} : { supersede: supersede(command.coalesceKey, mailbox) }),
-    };
-    const outcome = await store.add(command, options);
-    switch (outcome.kind) {
-      case 'stored': {
-        for (const old of outcome.superseded) this.#life.endedInStore(old);
-        if (this.#mailboxes)
-          this.#mailboxes.newestPosition = Math.max(this.#mailboxes.newestPosition, outcome.stored.position);
-        const pending = this.#life.acceptStored(outcome.stored);
-        pending.attach(stream, () => this.#life.shelve(pending));
-        this.#directory.get(command.tenant, command.clientId)?.acceptStored(pending);
-        this.#life.shelve(pending);
-        return;
-      }
-      case 'existing': {
-        const pending = this.#life.recall(outcome.stored);
-        pending.attach(stream, () => this.#life.shelve(pending));
-        return;
-      }
-      case 'conflict':
-        throw new HubError('idempotency-conflict', outcome.message, { commandId: command.id });
-      case 'full':
-        throw new HubError('mailbox-full', outcome.message, { commandId: command.id, retryAfterMs: 1000 });
-      default:
-        outcome satisfies never;
-    }
-  }
-
-  #recipient(command: Command) {
-    const client = this.#directory.get(command.tenant, command.clientId);
-    return client?.session
-      ? { client, session: client.session, mailbox: client.mailbox }
-      : { client, session: undefined, mailbox: undefined };
   }
 
   /** Brings a stored command back to where it was, when its client's mailbox is read. */
@@ -458,10 +311,6 @@ export class Hub implements CommandTransport {
     return stored && this.#life.recall(stored);
   }
 
-  #shuttingDown(): HubError {
-    return new HubError('unavailable', 'the hub is shutting down', { retryAfterMs: this.#drain?.retryAfterMs() ?? 0 });
-  }
-
   /** Resolves to false when `work` did not end (well) within `ms`. */
   #within(work: Promise<unknown>, ms: number): Promise<boolean> {
     return new Promise((resolve) => {
@@ -476,20 +325,6 @@ export class Hub implements CommandTransport {
           resolve(isDone);
         });
     });
-  }
-
-  #refuse(command: Command, stream: UpdateStream, thrown: unknown): void {
-    const error = toHubError(thrown);
-    const { tenant, clientId, id: commandId } = command;
-    this.#settings.observe({
-      kind: 'command-refused',
-      tenant,
-      clientId,
-      commandId,
-      code: error.code,
-      message: error.message,
-    });
-    stream.fail(error);
   }
 
   readonly #failed = (operation: string, cause: unknown): void => {
@@ -554,29 +389,3 @@ export class Hub implements CommandTransport {
 }
 
 const maxUint32 = 2 ** 32 - 1;
-
-/** When the hub looks again at a queued command that was sent: its device had all the time it may take, and more. */
-function dueAfterSending({ ttlMs, timeoutMs }: Command, acceptedAtMs: number, { resultWaitMs }: Settings): number {
-  return acceptedAtMs + ttlMs + timeoutMs + resultWaitMs;
-}
-
-function supersede(coalesceKey: string, mailbox: Mailbox | undefined): NonNullable<AddOptions['supersede']> {
-  if (!mailbox) return { ids: [], afterPosition: 0 };
-  return { ids: mailbox.withCoalesceKey(coalesceKey).map(({ id }) => id), afterPosition: mailbox.loadedUpTo };
-}
-
-/** Whether `b` is a repetition of `a`: the same order for the same client. */
-function isSame(a: Command, b: Command): boolean {
-  return (
-    a.tenant === b.tenant &&
-    a.clientId === b.clientId &&
-    a.whenOffline === b.whenOffline &&
-    samePayload(a.payload, b.payload)
-  );
-}
-
-function conflict(command: Command): HubError {
-  const { id, idempotencyKey } = command;
-  const by = idempotencyKey === undefined ? `id ${id}` : `id ${id} or idempotency key "${idempotencyKey}"`;
-  return new HubError('idempotency-conflict', `another command was accepted with ${by}`, { commandId: id });
-}

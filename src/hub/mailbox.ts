@@ -1,7 +1,9 @@
 import { Deque } from '../flow/deque.ts';
 import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
+import type { Command } from '../protocol/command.ts';
 import type { Client } from './client.ts';
 import type { CommandStore, StoredCommand } from './command-store.ts';
+import type { Settings } from './options.ts';
 import type { PendingCommand } from './pending-command.ts';
 import type { Session } from './session.ts';
 
@@ -182,4 +184,13 @@ export class Mailbox {
     this.#host.failed(operation, cause);
     this.#client.pump();
   }
+}
+
+/** When the hub looks again at a queued command that was sent: its device had all the time it may take, and more. */
+export function dueAfterSending(
+  { ttlMs, timeoutMs }: Command,
+  acceptedAtMs: number,
+  { resultWaitMs }: Settings,
+): number {
+  return acceptedAtMs + ttlMs + timeoutMs + resultWaitMs;
 }

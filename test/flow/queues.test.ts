@@ -15,7 +15,10 @@ test('a deque does what an array does', () => {
       const deque = new Deque<number>();
       let model: number[] = [];
       for (const { kind, value } of operations) {
-        if (kind === 'push') deque.push(value), model.push(value);
+        if (kind === 'push') {
+          deque.push(value);
+          model.push(value);
+        }
         else if (kind === 'shift') expect(deque.shift()).toBe(model.shift());
         else if (kind === 'unshift') {
           deque.unshift([value, value + 1]);

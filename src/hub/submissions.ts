@@ -1,0 +1,238 @@
+import { HubError, toHubError } from '../errors.ts';
+import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
+import { checkCommand } from '../protocol/checks.ts';
+import type { Command, CommandUpdate } from '../protocol/command.ts';
+import { samePayload } from '../protocol/same-payload.ts';
+import type { Client } from './client.ts';
+import type { ClientDirectory } from './client-directory.ts';
+import type { CommandLife } from './command-life.ts';
+import type { AddOptions } from './command-store.ts';
+import { dueAfterSending, type Mailbox, type MailboxHost } from './mailbox.ts';
+import type { Settings } from './options.ts';
+import type { PendingCommand } from './pending-command.ts';
+import { UpdateStream } from './update-stream.ts';
+
+/** What submissions need of the hub around them. */
+export interface SubmissionsHost {
+  readonly settings: Settings;
+  readonly wheel: TimingWheel;
+  readonly life: CommandLife;
+  readonly directory: ClientDirectory;
+  /** Undefined in a hub without a store. */
+  readonly mailboxes: MailboxHost | undefined;
+  /** Set while the hub refuses commands, with the time after which they may come again. */
+  readonly closingForMs: number | undefined;
+  cancel(command: Command): Promise<CommandUpdate>;
+}
+
+/** Takes on commands: checks them, recognises repetitions, holds to the limits, and sets them on their way. */
+export class Submissions {
+  readonly #host: SubmissionsHost;
+  /** Refuses sends that wait for their client to connect. */
+  readonly #awaiting = new Set<(error: HubError) => void>();
+
+  constructor(host: SubmissionsHost) {
+    this.#host = host;
+  }
+
+  /** Takes on a command, or refuses it: what becomes of it is in the stream. */
+  start(command: Command, signal: AbortSignal | undefined): UpdateStream {
+    const stream = new UpdateStream(this.#host.settings.unreadUpdates);
+    try {
+      if (signal?.aborted)
+        throw new HubError('command-cancelled', `command ${command.id} was cancelled before it was sent`);
+      checkCommand(command, this.#host.settings.maxPayloadBytes);
+      if (this.#host.closingForMs !== undefined) throw this.#shuttingDown();
+      stream.endWith(signal, () => {
+        this.#host.cancel(command).catch((error: unknown) => stream.fail(error));
+      });
+      if (command.whenOffline === 'queue')
+        void this.#submitQueued(command, stream).catch((error: unknown) => this.#refuse(command, stream, error));
+      else this.#submitLive(command, stream);
+    } catch (error) {
+      this.#refuse(command, stream, error);
+    }
+    return stream;
+  }
+
+  #submitLive(command: Command, stream: UpdateStream): void {
+    const same = this.#sameLive(command);
+    const { tenant, clientId, waitForConnectMs } = command;
+    const client = this.#host.directory.get(tenant, clientId);
+    if (same) same.attach(stream);
+    else if (client?.session) this.#acceptLive(command, stream, client);
+    else if (waitForConnectMs === 0)
+      throw new HubError('client-offline', `client ${clientId} has no live stream`, { commandId: command.id });
+    else this.#awaitClient(command, stream);
+  }
+
+  #acceptLive(command: Command, stream: UpdateStream, client: Client): void {
+    const { waitingCommands, waitingBytes } = this.#host.settings;
+    if (client.live.size >= waitingCommands || client.liveBytes + command.payload.value.length > waitingBytes)
+      throw new HubError(
+        'unavailable',
+        `client ${client.id} has ${client.live.size} commands (${client.liveBytes} bytes) waiting, the limits are ${waitingCommands} and ${waitingBytes}`,
+        { retryAfterMs: 1000, commandId: command.id },
+      );
+    const pending = this.#host.life.acceptLive(command);
+    pending.attach(stream);
+    client.pushLive(pending);
+    client.pump();
+  }
+
+  /** Not accepted before the client is there: until then it can only fail, and nothing was promised. */
+  #awaitClient(command: Command, stream: UpdateStream): void {
+    const { tenant, clientId, waitForConnectMs } = command;
+    const client = this.#host.directory.getOrAdd(tenant, clientId);
+    if (client.awaiting.size >= this.#host.settings.waitingCommands)
+      throw new HubError(
+        'unavailable',
+        `${client.awaiting.size} commands wait for client ${clientId} to connect, the limit`,
+        {
+          retryAfterMs: 1000,
+          commandId: command.id,
+        },
+      );
+    const stop = (): void => {
+      this.#host.wheel.clear(late);
+      client.awaiting.delete(arrived);
+      this.#awaiting.delete(refuse);
+      stream.onCancel = undefined;
+      this.#host.directory.released(client);
+    };
+    const arrived = (): void => {
+      stop();
+      try {
+        const same = this.#sameLive(command);
+        if (same) same.attach(stream);
+        else this.#acceptLive(command, stream, client);
+      } catch (error) {
+        this.#refuse(command, stream, error);
+      }
+    };
+    const refuse = (error: HubError): void => {
+      stop();
+      this.#refuse(command, stream, error);
+    };
+    const late = new Alarm(() => {
+      const message = `client ${clientId} did not connect within ${waitForConnectMs} ms`;
+      refuse(new HubError('client-offline', message, { commandId: command.id }));
+    });
+    client.awaiting.add(arrived);
+    this.#awaiting.add(refuse);
+    this.#host.wheel.set(late, waitForConnectMs);
+    stream.onReturn = stop;
+    stream.onCancel = () =>
+      refuse(
+        new HubError('command-cancelled', `command ${command.id} was cancelled before it was sent`, {
+          commandId: command.id,
+        }),
+      );
+  }
+
+  /** The live command that this one repeats, by id or idempotency key. */
+  #sameLive(command: Command): PendingCommand | undefined {
+    const { registry } = this.#host.life;
+    const { id, tenant, clientId, idempotencyKey } = command;
+    const same =
+      registry.get(id) ??
+      (idempotencyKey === undefined ? undefined : registry.withKey(tenant, clientId, idempotencyKey));
+    if (same && !isSame(same.command, command)) throw conflict(command);
+    return same;
+  }
+
+  async #submitQueued(command: Command, stream: UpdateStream): Promise<void> {
+    const { commands: store, clock, mailboxCommands, mailboxBytes } = this.#host.settings;
+    if (!store) throw new HubError('unimplemented', 'this hub has no store, so it takes no queued commands');
+    const known = this.#host.life.registry.get(command.id);
+    if (known && !isSame(known.command, command)) throw conflict(command);
+    if (known) return known.attach(stream, () => this.#host.life.shelve(known));
+    const nowMs = clock.now();
+    const { client, session, mailbox } = this.#recipient(command);
+    const goesAtOnce =
+      session && mailbox?.isCaughtUp && client.live.size === 0 && client.inFlight.size < session.window;
+    const options: AddOptions = {
+      nowMs,
+      maxCommands: mailboxCommands,
+      maxBytes: mailboxBytes,
+      dueAtMs: goesAtOnce ? dueAfterSending(command, nowMs, this.#host.settings) : nowMs + command.ttlMs,
+      ...(goesAtOnce ? { sentToJournal: session.journalId } : {}),
+      ...(command.coalesceKey === undefined ? {} : { supersede: supersede(command.coalesceKey, mailbox) }),
+    };
+    const outcome = await store.add(command, options);
+    switch (outcome.kind) {
+      case 'stored': {
+        for (const old of outcome.superseded) this.#host.life.endedInStore(old);
+        if (this.#host.mailboxes)
+          this.#host.mailboxes.newestPosition = Math.max(this.#host.mailboxes.newestPosition, outcome.stored.position);
+        const pending = this.#host.life.acceptStored(outcome.stored);
+        pending.attach(stream, () => this.#host.life.shelve(pending));
+        this.#host.directory.get(command.tenant, command.clientId)?.acceptStored(pending);
+        this.#host.life.shelve(pending);
+        return;
+      }
+      case 'existing': {
+        const pending = this.#host.life.recall(outcome.stored);
+        pending.attach(stream, () => this.#host.life.shelve(pending));
+        return;
+      }
+      case 'conflict':
+        throw new HubError('idempotency-conflict', outcome.message, { commandId: command.id });
+      case 'full':
+        throw new HubError('mailbox-full', outcome.message, { commandId: command.id, retryAfterMs: 1000 });
+      default:
+        outcome satisfies never;
+    }
+  }
+
+  #recipient(command: Command) {
+    const client = this.#host.directory.get(command.tenant, command.clientId);
+    return client?.session
+      ? { client, session: client.session, mailbox: client.mailbox }
+      : { client, session: undefined, mailbox: undefined };
+  }
+
+  /** The hub is shutting down: nobody needs to wait for a client any more. */
+  refuseAwaiting(): void {
+    for (const refuse of [...this.#awaiting]) refuse(this.#shuttingDown());
+  }
+
+  #refuse(command: Command, stream: UpdateStream, thrown: unknown): void {
+    const error = toHubError(thrown);
+    const { tenant, clientId, id: commandId } = command;
+    this.#host.settings.observe({
+      kind: 'command-refused',
+      tenant,
+      clientId,
+      commandId,
+      code: error.code,
+      message: error.message,
+    });
+    stream.fail(error);
+  }
+
+  #shuttingDown(): HubError {
+    return new HubError('unavailable', 'the hub is shutting down', { retryAfterMs: this.#host.closingForMs ?? 0 });
+  }
+}
+
+function supersede(coalesceKey: string, mailbox: Mailbox | undefined): NonNullable<AddOptions['supersede']> {
+  if (!mailbox) return { ids: [], afterPosition: 0 };
+  return { ids: mailbox.withCoalesceKey(coalesceKey).map(({ id }) => id), afterPosition: mailbox.loadedUpTo };
+}
+
+/** Whether `b` is a repetition of `a`: the same order for the same client. */
+function isSame(a: Command, b: Command): boolean {
+  return (
+    a.tenant === b.tenant &&
+    a.clientId === b.clientId &&
+    a.whenOffline === b.whenOffline &&
+    samePayload(a.payload, b.payload)
+  );
+}
+
+function conflict(command: Command): HubError {
+  const { id, idempotencyKey } = command;
+  const by = idempotencyKey === undefined ? `id ${id}` : `id ${id} or idempotency key "${idempotencyKey}"`;
+  return new HubError('idempotency-conflict', `another command was accepted with ${by}`, { commandId: id });
+}
