@@ -1,0 +1,44 @@
+import { HubError } from '../errors.ts';
+import type { Command, CommandUpdate } from '../protocol/command.ts';
+import type { ClientQuery } from './client-lister.ts';
+import type { RemoteTransport } from './roads.ts';
+
+/** A road that is loaded and opened with its first command, so that nobody loads gRPC without using it. */
+export function lazyTransport(open: () => Promise<RemoteTransport>): RemoteTransport {
+  let opening: Promise<RemoteTransport> | undefined;
+  let opened: RemoteTransport | undefined;
+  const road = (): Promise<RemoteTransport> => {
+    opening ??= open().then((transport) => {
+      opened = transport;
+      return transport;
+    });
+    return opening;
+  };
+  return {
+    send(command, options) {
+      if (opened !== undefined) return opened.send(command, options);
+      return { [Symbol.asyncIterator]: () => throughPromise(road(), command, options) };
+    },
+    async listClients(query: ClientQuery) {
+      const transport = await road();
+      if (transport.listClients === undefined) throw new HubError('unimplemented', 'this road cannot list clients');
+      return transport.listClients(query);
+    },
+    async close() {
+      await (await opening)?.close();
+    },
+  };
+}
+
+// Not a generator: the return() of one would wait for its pending next(), and the command would be watched on.
+function throughPromise(
+  road: Promise<RemoteTransport>,
+  command: Command,
+  options: { signal?: AbortSignal | undefined } | undefined,
+): AsyncIterator<CommandUpdate> {
+  const inner = road.then((transport) => transport.send(command, options)[Symbol.asyncIterator]());
+  return {
+    next: async () => (await inner).next(),
+    return: async () => (await (await inner).return?.()) ?? { done: true, value: undefined },
+  };
+}
