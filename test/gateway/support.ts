@@ -56,9 +56,35 @@ export class FakeHub implements GatewayHub {
 
   async *send(command: Command): AsyncGenerator<CommandUpdate> {
     this.sent.push(command);
-    for await (const update of this.script(command)) {
-      this.tell(command, update);
-      yield update;
+    // Leaving the loop stops the watching, not the command.
+    const updates: CommandUpdate[] = [];
+    let wake = (): void => undefined;
+    let end: { error?: unknown } | undefined;
+    const run = async (): Promise<void> => {
+      for await (const update of this.script(command)) {
+        this.tell(command, update);
+        updates.push(update);
+        wake();
+      }
+    };
+    run().then(
+      () => {
+        end = {};
+        wake();
+      },
+      (error: unknown) => {
+        end = { error };
+        wake();
+      },
+    );
+    for (;;) {
+      const woken = new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      yield* updates.splice(0);
+      if (end?.error !== undefined) throw end.error;
+      if (end !== undefined) return;
+      await woken;
     }
   }
 

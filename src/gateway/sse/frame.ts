@@ -1,5 +1,5 @@
 import { channelName } from '../../events/channels.ts';
-import type { LogEvent } from '../../events/event-log.ts';
+import type { EventGap, LogEvent } from '../../events/event-log.ts';
 
 /** A frame without its id line, from an event's type and its JSON. */
 export function encodeFrame(name: string, json: string): Buffer {
@@ -15,10 +15,17 @@ export function frameOf(event: LogEvent, rewrite?: ((event: LogEvent) => string)
   return event.encoded;
 }
 
-/** A frame of the gateway's own, shaped as an event that stands in no channel. */
+/** A frame of the gateway's own; it has no number in a channel. */
 export function hubFrame(name: `hub.${string}`, data: Record<string, unknown>, retryMs?: number): Buffer {
   const retry = retryMs === undefined ? '' : `retry: ${Math.round(retryMs)}\n`;
-  return Buffer.concat([Buffer.from(retry), encodeFrame(name, JSON.stringify({ type: name, data }))]);
+  return Buffer.concat([Buffer.from(retry), encodeFrame(name, JSON.stringify(data))]);
+}
+
+/** Says that something is missing in a channel. */
+export function gapFrame(key: string, gap: EventGap): Buffer {
+  const channel = channelName(key);
+  if (gap.kind === 'reset') return hubFrame('hub.reset', { channel, reason: gap.reason });
+  return hubFrame('hub.gap', { channel, epoch: gap.epoch, from: gap.from, to: gap.to });
 }
 
 export function idLine(cursor: string): string {

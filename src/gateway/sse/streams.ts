@@ -4,12 +4,11 @@ import { HubError } from '../../errors.ts';
 import { channelName } from '../../events/channels.ts';
 import { channelsFingerprint, cursorChannels, decodeCursor, encodeCursor } from '../../events/cursor.ts';
 import type { EventLog, LogEvent, Position } from '../../events/event-log.ts';
-import { GapNotice } from '../../events/gap-notice.ts';
 import type { Clock } from '../../flow/clock.ts';
 import type { GatewayFact } from '../facts.ts';
 import { Batch } from './batch.ts';
 import { FanOut } from './fan-out.ts';
-import { frameOf, hubFrame, keepaliveFrame, openingFrame } from './frame.ts';
+import { gapFrame, hubFrame, keepaliveFrame, openingFrame } from './frame.ts';
 import { createSink } from './sink.ts';
 import { streamHeaders } from './stream-headers.ts';
 import { StreamLimits } from './stream-limits.ts';
@@ -140,7 +139,7 @@ export class Streams {
     this.#isDraining = true;
     for (const watcher of this.#watchers) {
       const afterMs = Math.round(reconnectAfterMs + this.#options.random() * spreadMs);
-      this.#finish(watcher, 'draining', hubFrame('hub.drain', { reconnectAfterMs: afterMs }, afterMs));
+      this.#finish(watcher, 'draining', hubFrame('hub.drain', { reconnectAfterMs: afterMs, spreadMs: 0 }, afterMs));
     }
     if (this.#watchers.size === 0) return Promise.resolve();
     return new Promise((resolve) => this.#whenEmpty.push(resolve));
@@ -192,9 +191,7 @@ export class Streams {
     const opening: Buffer[] = [openingFrame(retryMs, watcher.cursor())];
     if (isUnreadable)
       for (const { feed } of watcher.places)
-        opening.push(
-          frameOf(new GapNotice(feed.key, this.#options.log.epoch, { kind: 'reset', reason: 'unknown-position' })),
-        );
+        opening.push(gapFrame(feed.key, { kind: 'reset', reason: 'unknown-position' }));
     this.#fanOut.write(watcher, new Batch(opening), nowMs);
     observe({ kind: 'stream-opened', subject: watcher.subject, channels: watcher.places.length, open: this.open });
     if (!watcher.isParked) this.#fanOut.start(watcher);

@@ -1,7 +1,6 @@
 import type { EventGap, EventPage, LogEvent, Position } from '../../events/event-log.ts';
-import { GapNotice } from '../../events/gap-notice.ts';
 import { Batch } from './batch.ts';
-import { frameOf, idLine } from './frame.ts';
+import { frameOf, gapFrame, idLine } from './frame.ts';
 
 /** One frame of a stretch, and the position after it. */
 export interface Item {
@@ -61,5 +60,5 @@ export function stretchOf(page: EventPage, gap: EventGap | undefined, options: S
 function gapItem(page: EventPage, gap: EventGap, channel: string): Item {
   const first = page.events[0];
   const after = first === undefined ? page.next : { epoch: first.epoch, seq: first.seq - 1 };
-  return { body: frameOf(new GapNotice(channel, page.next.epoch, gap)), after, event: undefined };
+  return { body: gapFrame(channel, gap), after, event: undefined };
 }
