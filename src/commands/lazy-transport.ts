@@ -25,7 +25,9 @@ export function lazyTransport(open: () => Promise<RemoteTransport>): RemoteTrans
       return transport.listClients(query);
     },
     async close() {
-      await (await opening)?.close();
+      // One that could not be opened has told every command so, and has nothing to close.
+      const transport = await opening?.catch(() => undefined);
+      await transport?.close();
     },
   };
 }
@@ -37,6 +39,7 @@ function throughPromise(
   options: { signal?: AbortSignal | undefined } | undefined,
 ): AsyncIterator<CommandUpdate> {
   const inner = road.then((transport) => transport.send(command, options)[Symbol.asyncIterator]());
+  inner.catch(() => undefined); // next() tells it
   return {
     next: async () => (await inner).next(),
     return: async () => (await (await inner).return?.()) ?? { done: true, value: undefined },

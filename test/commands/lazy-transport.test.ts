@@ -53,6 +53,7 @@ test('a road that cannot be opened says so with every command', async () => {
   });
   for (let i = 0; i < 2; i++)
     await expect(lazy.send(command)[Symbol.asyncIterator]().next()).rejects.toThrow('address "x" is not one');
+  await lazy.close();
 });
 
 test('closing closes what was opened, and opens nothing', async () => {
