@@ -3,6 +3,7 @@ import { HubError } from '../errors.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
 import { principalOfClaims } from './claims.ts';
 import type { Authenticator, Credentials, Principal } from './principal.ts';
+import { VerifiedTokens } from './verified-tokens.ts';
 
 /** Where the keys come from, and whom they speak for. */
 export interface JwtAuthenticatorOptions {
@@ -49,19 +50,25 @@ export function jwtAuthenticator(options: JwtAuthenticatorOptions): Authenticato
     audience,
     requiredClaims: ['exp', 'sub'],
   };
+  // Keys of a JWKS may be withdrawn, so its tokens are verified each time.
+  const verified = options.secret === undefined ? undefined : new VerifiedTokens(clock);
   return {
     reads: 'bearer',
     async authenticate({ bearer }: Credentials): Promise<Principal> {
       if (bearer === undefined || bearer === '') throw refused('no token: send "authorization: Bearer <token>"');
       if (Buffer.byteLength(bearer) > maxTokenBytes)
         throw refused(`the token has ${Buffer.byteLength(bearer)} bytes, the limit is ${maxTokenBytes}`);
+      const known = verified?.get(bearer);
+      if (known !== undefined) return known;
       try {
         const { payload, protectedHeader } = await verify(bearer, key, {
           ...verifying,
           currentDate: new Date(clock.now()),
         });
         checkType(protectedHeader.typ);
-        return principalOfClaims(payload);
+        const principal = principalOfClaims(payload);
+        verified?.add(bearer, principal);
+        return principal;
       } catch (error) {
         throw error instanceof HubError ? error : whatIsWrong(error, options);
       }

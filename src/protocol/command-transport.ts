@@ -7,7 +7,8 @@ import type { Command, CommandUpdate } from './command.ts';
 export interface CommandTransport {
   /**
    * Sends one command and tells what becomes of it. Ends after the terminal update. Aborting `signal` asks for a
-   * cancel and the terminal update still comes; leaving the loop stops the watching, not the command.
+   * cancel and the terminal update still comes; leaving the loop stops the watching, not the command. The iterator's
+   * `return()` works at once, also while a `next()` is pending: a generator's does not.
    *
    * The first update says that the command was accepted (`queued`). Before that the iteration throws a `HubError`:
    * `invalid-argument`, `client-offline`, `mailbox-full`, `idempotency-conflict`, `resource-exhausted`,

@@ -210,6 +210,27 @@ describe('what a good token says', () => {
   });
 });
 
+test('a token that was good before is looked at again: its end counts, and another signature is another token', async () => {
+  const later = new TestClock();
+  const authenticator = jwtAuthenticator({ secret, issuer, audience, clock: later });
+  const bearer = handmade(good);
+  const first = await authenticator.authenticate({ bearer });
+  expect(await authenticator.authenticate({ bearer })).toEqual(first);
+  expect(await answer(authenticator.authenticate({ bearer: handmade(good, {}, 'x'.repeat(32)) }))).toBe(
+    "unauthenticated: the token's signature is not valid",
+  );
+  later.seconds += 60;
+  expect(await answer(authenticator.authenticate({ bearer }))).toBe('unauthenticated: the token has expired');
+});
+
+test('verified tokens are remembered in a bounded number', async () => {
+  for (let i = 0; i < 1100; i++)
+    expect(await answer(own.authenticate({ bearer: handmade({ ...good, sub: `user-${i}` }) }))).toBe(
+      `accepted user-${i}`,
+    );
+  expect(await answer(own.authenticate({ bearer: handmade({ ...good, sub: 'user-0' }) }))).toBe('accepted user-0');
+});
+
 describe('options', () => {
   const base = { issuer, audience };
   test.each([
