@@ -1,3 +1,4 @@
+import { Deque } from '../flow/deque.ts';
 import type { PendingCommand } from './pending-command.ts';
 
 /** Every command that this process knows: those on their way, and the newest of those that have ended. */
@@ -5,7 +6,7 @@ export class CommandRegistry {
   readonly #byId = new Map<string, PendingCommand>();
   readonly #byKey = new Map<string, PendingCommand>();
   /** Ended ones, oldest first. */
-  readonly #ended = new Set<PendingCommand>();
+  readonly #ended = new Deque<PendingCommand>();
   #endedBytes = 0;
   readonly #maxEnded: number;
   readonly #maxEndedBytes: number;
@@ -33,13 +34,12 @@ export class CommandRegistry {
 
   /** Keeps an ended command for a while, and forgets the oldest beyond the limits. */
   ended(pending: PendingCommand): void {
-    this.#ended.add(pending);
+    this.#ended.push(pending);
     this.#endedBytes += bytesOf(pending);
     while (this.#ended.size > this.#maxEnded || this.#endedBytes > this.#maxEndedBytes) {
-      const oldest = this.#ended.values().next().value;
+      const oldest = this.#ended.shift();
       if (!oldest) break;
       this.#endedBytes -= bytesOf(oldest);
-      this.#ended.delete(oldest);
       this.forget(oldest);
     }
   }
