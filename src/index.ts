@@ -65,6 +65,7 @@ export type { DeepPartial, MethodDefinition, ServiceDefinition } from './protoco
 // Callers of hubs in other processes go by gRPC, which is loaded with their first command.
 setRemoteRoads({
   defaultAddress: () => process.env.SIGNALBOX_ADDRESS,
+  defaultToken: () => process.env.SIGNALBOX_TOKEN,
   connect: (address, options) =>
     lazyTransport(async () => {
       const [{ grpcTransport }, { hubClients }] = await Promise.all([

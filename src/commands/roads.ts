@@ -37,6 +37,8 @@ export interface RemoteRoads {
   connect(address: string, options: RemoteOptions): RemoteTransport;
   /** `SIGNALBOX_ADDRESS`, if it is set. */
   defaultAddress(): string | undefined;
+  /** `SIGNALBOX_TOKEN`, if it is set. For the default address only: no other hub is to see it. */
+  defaultToken?(): string | undefined;
 }
 
 /** Which road to take; the first that is there, in this order. Without any of them: `SIGNALBOX_ADDRESS`. */
@@ -85,11 +87,12 @@ export class Road {
     if (this.#isClosed) throw new HubError('unavailable', 'this client is closed');
     const { transport, address } = this.#options;
     if (transport !== undefined) return transport;
-    if (address !== undefined) return this.#connect(address);
+    if (address !== undefined) return this.#connect(address, this.#options.token);
     const service = getService(this.#service);
     if (service !== undefined) return service;
     const fallback = remoteRoads?.defaultAddress();
-    if (fallback !== undefined && fallback !== '') return this.#connect(fallback);
+    if (fallback !== undefined && fallback !== '')
+      return this.#connect(fallback, this.#options.token ?? remoteRoads?.defaultToken?.());
     throw new HubError(
       'unavailable',
       `no road to the hub: give a transport or an address, register a service named "${this.#service}" in this ` +
@@ -105,12 +108,12 @@ export class Road {
     await connection?.release();
   }
 
-  #connect(address: string): CommandTransport {
+  #connect(address: string, token: Token | undefined): CommandTransport {
     const held = this.#connection;
     if (held !== undefined && held.address === address && !held.isClosed) return held.transport;
     // Closed by closeTransports, or SIGNALBOX_ADDRESS has changed. A failing close is its transport's to tell.
     void held?.release().catch(() => undefined);
-    this.#connection = SharedConnection.acquire(address, this.#options);
+    this.#connection = SharedConnection.acquire(address, { token, tls: this.#options.tls });
     return this.#connection.transport;
   }
 }

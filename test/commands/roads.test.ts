@@ -47,6 +47,7 @@ beforeEach(() => {
       return remote;
     },
     defaultAddress: () => defaultAddress,
+    defaultToken: () => 'from the environment',
   });
 });
 
@@ -86,6 +87,18 @@ describe('which road a command takes', () => {
     defaultAddress = 'hub:1';
     await clientOn({ service: 'north' }).send('x');
     expect(opened).toMatchObject([{ address: 'hub:1' }]);
+  });
+
+  test('SIGNALBOX_TOKEN goes to SIGNALBOX_ADDRESS and to no other hub', async () => {
+    defaultAddress = 'hub:1';
+    await clientOn({}).send('x');
+    await clientOn({ token: 'own' }).send('x');
+    await clientOn({ address: 'elsewhere:1' }).send('x');
+    expect(opened.map(({ address, token }) => [address, token])).toEqual([
+      ['hub:1', 'from the environment'],
+      ['hub:1', 'own'],
+      ['elsewhere:1', undefined],
+    ]);
   });
 
   test('without any the error names all four', async () => {
