@@ -21,6 +21,8 @@ export class ChannelTail {
   /** Readers see events up to this number: none before it is still being stored. */
   visible: number;
   bytes = 0;
+  /** What of `bytes` is in the sum of all channels: encoding makes events grow behind its back. */
+  countedBytes = 0;
   /** `last` when eviction last came by: a channel that grew since then gets a second chance. */
   seenByEviction: number;
   watchers: Set<() => void> | undefined = undefined;
@@ -70,16 +72,14 @@ export class ChannelTail {
     return this.visible !== before;
   }
 
-  /** Drops the oldest visible events until the limits hold. Returns how many bytes went. */
-  trim(limits: RingLimits, oldestAge = Number.NEGATIVE_INFINITY): number {
-    const before = this.bytes;
+  /** Drops the oldest visible events until the limits hold. */
+  trim(limits: RingLimits, oldestAge = Number.NEGATIVE_INFINITY): void {
     for (;;) {
       const oldest = this.#events[this.#head];
       if (!oldest || oldest.seq > this.visible) break;
       if (this.size <= limits.ringEvents && this.bytes <= limits.ringBytes && oldest.keptAt >= oldestAge) break;
       this.#dropOldest(oldest);
     }
-    return before - this.bytes;
   }
 
   /** Events after `after`, which must not be before the ring: at most `limit`, and none beyond a hole. */

@@ -97,15 +97,13 @@ export class EventTail {
 
   /** Gives the event its number. A pending one (and what follows it) becomes visible by `settle`. */
   add(tail: ChannelTail, event: NewEvent, state: 'kept' | 'pending'): KeptEvent {
-    const before = tail.bytes;
     const kept = new KeptEvent(tail, tail.last + 1, event, this.#age(), state);
     tail.push(kept);
     if (state === 'kept' && tail.visible === kept.seq - 1) {
       tail.visible = kept.seq;
       if (tail.watchers && !tail.isWakeQueued) this.#wake(tail);
     }
-    if (tail.size > this.#ring.ringEvents || tail.bytes > this.#ring.ringBytes) tail.trim(this.#ring);
-    this.#bytes += tail.bytes - before;
+    this.#trim(tail);
     if (this.#bytes > this.#maxBytes) this.#shrink();
     return kept;
   }
@@ -113,7 +111,9 @@ export class EventTail {
   /** A pending event was stored, or could not be. */
   settle(tail: ChannelTail, event: KeptEvent, state: 'kept' | 'lost'): void {
     event.state = state;
-    if (tail.advance() && tail.watchers && !tail.isWakeQueued) this.#wake(tail);
+    if (!tail.advance()) return;
+    if (tail.watchers && !tail.isWakeQueued) this.#wake(tail);
+    this.#trim(tail);
   }
 
   /** The highest number heard from a producer; undefined for one that is not remembered. */
@@ -195,6 +195,16 @@ export class EventTail {
     this.#bytes = 0;
   }
 
+  #trim(tail: ChannelTail): void {
+    if (tail.size > this.#ring.ringEvents || tail.bytes > this.#ring.ringBytes) tail.trim(this.#ring);
+    this.#count(tail);
+  }
+
+  #count(tail: ChannelTail): void {
+    this.#bytes += tail.bytes - tail.countedBytes;
+    tail.countedBytes = tail.bytes;
+  }
+
   /** Seconds since the start: a small integer costs no memory of its own in each event. */
   #age(): number {
     return Math.floor((this.#clock.now() - this.#startedAtMs) / 1000);
@@ -239,21 +249,22 @@ export class EventTail {
   #forget(shelf: Shelf, tail: ChannelTail): void {
     shelf.channels.delete(tail.key);
     shelf.forgotten = Math.max(shelf.forgotten, tail.last);
-    this.#bytes -= tail.bytes;
+    this.#bytes -= tail.countedBytes;
+    tail.countedBytes = 0;
   }
 
   /** Too much in memory: forgets old commands, then old channels, then the older half of what the others hold. */
   #shrink(): void {
-    this.#bytes = 0;
-    for (const shelf of [this.#commands, this.#others])
-      for (const tail of shelf.channels.values()) this.#bytes += tail.bytes;
+    for (const shelf of [this.#commands, this.#others]) for (const tail of shelf.channels.values()) this.#count(tail);
     const target = this.#maxBytes * 0.9;
     for (const shelf of [this.#commands, this.#others])
       for (let tries = shelf.channels.size; this.#bytes > target && tries > 0; tries--) this.#forgetOldest(shelf);
     for (const shelf of [this.#commands, this.#others])
       for (const tail of shelf.channels.values())
-        if (this.#bytes > target)
-          this.#bytes -= tail.trim({ ringEvents: tail.size >> 1, ringBytes: Number.POSITIVE_INFINITY });
+        if (this.#bytes > target) {
+          tail.trim({ ringEvents: tail.size >> 1, ringBytes: Number.POSITIVE_INFINITY });
+          this.#count(tail);
+        }
   }
 
   /** Age is looked at in the background, a slice of the channels at a time. */
@@ -271,7 +282,8 @@ export class EventTail {
     for (let i = from; i < to; i++) {
       const tail = tails[i]!;
       const hadEvents = tail.size > 0;
-      this.#bytes -= tail.trim(this.#ring, oldest);
+      tail.trim(this.#ring, oldest);
+      this.#count(tail);
       // A command's channel that ran empty has said all it had to say; another one keeps its count.
       const shelf = this.#shelf(tail.key);
       if (hadEvents && tail.size === 0 && !tail.watchers && shelf === this.#commands) this.#forget(shelf, tail);

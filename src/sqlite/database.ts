@@ -105,7 +105,8 @@ export function sqliteCode(error: unknown): string {
   return error instanceof Sqlite.SqliteError ? error.code : '';
 }
 
-function explainOpening(error: unknown, path: string): HubError {
+/** Says in plain words why a database cannot be opened, and what to do. */
+export function explainOpening(error: unknown, path: string): HubError {
   if (error instanceof HubError) return error;
   const code = sqliteCode(error) || ((error as NodeJS.ErrnoException).code ?? '');
   return new HubError('unavailable', `${path} ${openingProblem(code, error)}`, { cause: error });
