@@ -57,7 +57,8 @@ export async function listen(
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     // Not over an answer that has begun.
-    const isFresh = socket.writable && (socket as { _httpMessage?: unknown })._httpMessage == null;
+    const current = (socket as { _httpMessage?: { headersSent: boolean } | null })._httpMessage;
+    const isFresh = socket.writable && current?.headersSent !== true;
     if (error.code === 'ECONNRESET' || !isFresh) socket.destroy();
     else socket.end(malformedAnswer(error.code), () => socket.destroy());
   });
@@ -67,7 +68,6 @@ export async function listen(
     url: urlOf(server, address, isSecure),
     async stop() {
       server.close();
-      if ('closeIdleConnections' in server) (server as { closeIdleConnections(): void }).closeIdleConnections();
       for (const session of sessions) session.close();
       await closed;
     },

@@ -71,11 +71,12 @@ export async function serveGateway(options: GatewayOptions): Promise<Gateway> {
     const overdue = new Promise<void>((resolve) => {
       stopTimer = clock.after(timeoutMs, resolve);
     });
-    const drained = drain();
-    const stopped = Promise.all([drained, ...listeners.map((listener) => listener.stop())]);
+    // Streams first: node takes a connection whose answer has ended for idle, and cuts what it has not sent yet.
+    await Promise.race([drain(), overdue]);
+    streams.close();
+    const stopped = Promise.all(listeners.map((listener) => listener.stop()));
     await Promise.race([stopped, overdue]);
     stopTimer();
-    streams.close();
     for (const listener of listeners) listener.cut();
     await stopped;
     await app.close();

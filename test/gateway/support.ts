@@ -81,7 +81,7 @@ export class FakeHub implements GatewayHub {
       const woken = new Promise<void>((resolve) => {
         wake = resolve;
       });
-      yield* updates.splice(0);
+      while (updates.length > 0) yield updates.shift()!;
       if (end?.error !== undefined) throw end.error;
       if (end !== undefined) return;
       await woken;
