@@ -7,8 +7,9 @@ import { Device } from './device.ts';
 import type { DeviceFact } from './facts.ts';
 import { type DeviceTls, grpcDial } from './grpc-wire.ts';
 import type { Dial } from './hub-wire.ts';
-import { type Journal, memoryJournal } from './journal.ts';
+import type { Journal } from './journal.ts';
 import type { TokenSource } from './link.ts';
+import { memoryJournal } from './memory-journal.ts';
 
 export interface DeviceOptions {
   /** The hub: `host:port` or `unix:///path`. */

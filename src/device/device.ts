@@ -15,6 +15,7 @@ import {
   serviceHandlers,
 } from './handlers.ts';
 import type { Journal } from './journal.ts';
+import { keepAlive } from './keep-alive.ts';
 import { Link, type LinkOptions } from './link.ts';
 import { Outbox } from './outbox.ts';
 import { Runner } from './runner.ts';
@@ -41,7 +42,7 @@ export class Device {
   readonly #link: Link;
   readonly #listeners = new Set<(state: DeviceState) => void>();
   readonly #events = new Map<number, { name: string; reject: (error: HubError) => void }>();
-  readonly #alive: NodeJS.Timeout;
+  readonly #letProcessGo: () => void;
   readonly #closed = Promise.withResolvers<DeviceEnd>();
   #eventNumber = 0;
   #willEndTurn = false;
@@ -89,8 +90,7 @@ export class Device {
         onState: (state) => this.#onState(state),
       },
     });
-    // A device between two attempts has no socket open, and our clock's timers do not keep the process alive.
-    this.#alive = setInterval(() => undefined, 2 ** 31 - 1);
+    this.#letProcessGo = keepAlive();
     this.#runner.restore();
     this.#link.connect();
   }
@@ -233,7 +233,7 @@ export class Device {
       }
     }
     if (state.kind !== 'closed') return;
-    clearInterval(this.#alive);
+    this.#letProcessGo();
     this.#listeners.clear();
     this.#runner.close();
     this.#runner.abort(new HubError('unavailable', 'the device is closed'));

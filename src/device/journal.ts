@@ -1,6 +1,3 @@
-import { randomUUID } from 'node:crypto';
-import { JournalIndex, type JournalLimits } from './journal-index.ts';
-
 /** What a journal knows of one command. */
 export interface JournalEntry {
   readonly commandId: string;
@@ -29,18 +26,4 @@ export interface Journal {
   retire(commandIds: readonly string[]): Promise<void> | undefined;
   /** Writes what is still to be written, and frees everything. May be called twice. */
   close(): Promise<void>;
-}
-
-/** A journal that lives as long as the process: a restart of the device is a new lineage. */
-export function memoryJournal(limits: JournalLimits = {}): Journal {
-  const index = new JournalIndex(limits);
-  return {
-    id: randomUUID(),
-    lookup: (commandId) => index.lookup(commandId),
-    begin: (commandId, { idempotent }) => void index.begin(commandId, idempotent),
-    finish: (commandId, result) => void index.finish(commandId, result),
-    unacknowledged: () => index.unacknowledged(),
-    retire: (commandIds) => void index.retire(commandIds),
-    close: () => Promise.resolve(),
-  };
 }

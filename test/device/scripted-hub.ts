@@ -129,6 +129,15 @@ export class ScriptedStream {
   end(): void {
     this.#call.end();
   }
+
+  /** Stops and goes on reading what the device sends. */
+  pause(): void {
+    this.#call.pause();
+  }
+
+  resume(): void {
+    this.#call.resume();
+  }
 }
 
 export function commandOf(command: Partial<DeviceCommand> & { id: string }): DeviceCommand {
