@@ -49,7 +49,8 @@ export interface EventPage {
 export type EventGap =
   /** Numbers `from` to `to` of the epoch were dropped by retention, or were never kept. */
   | { readonly kind: 'gap'; readonly epoch: number; readonly from: number; readonly to: number }
-  /** The position is of another epoch (the hub was restarted), from the future, or of a channel that was forgotten. */
+  /** The position is of another epoch (the hub was restarted), from the future, or of a channel that was forgotten.
+   *  After `restarted`, only what was durable is left of older epochs; in the log's own epoch every hole is told again. */
   | { readonly kind: 'reset'; readonly reason: 'restarted' | 'unknown-position' };
 
 /**

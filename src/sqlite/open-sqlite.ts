@@ -78,7 +78,7 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteStore> {
   }
   const tail = new EventTail(epochs.at(-1)!, { ...options.memory, clock });
   const log = new SqliteEventLog(thread, tail, epochs, () => clock.now());
-  const stopPruning = pruneRegularly(thread, clock, options.pruneEveryMs ?? 5000, observe);
+  const stopPruning = pruneRegularly(thread, log, clock, options.pruneEveryMs ?? 5000, observe);
   let closing: Promise<void> | undefined;
   const close = async () => {
     stopPruning();
@@ -96,6 +96,7 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteStore> {
 /** Drops events beyond the limits, slice by slice, as long as the store is open. */
 function pruneRegularly(
   thread: StoreThread,
+  log: SqliteEventLog,
   clock: Clock,
   everyMs: number,
   observe: (fact: StoreFact) => void,
@@ -107,7 +108,7 @@ function pruneRegularly(
   };
   const prune = async () => {
     try {
-      while (!isStopped && (await thread.call('pruneEvents', [clock.now(), pruneSlice])) > 0);
+      while (!isStopped && (await thread.call('pruneEvents', [clock.now(), pruneSlice])) > 0) log.forgetPages();
     } catch (error) {
       if (!isStopped) observe({ kind: 'store-trouble', error: toHubError(error) });
     }

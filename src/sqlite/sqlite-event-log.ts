@@ -75,6 +75,11 @@ export class SqliteEventLog implements EventLog {
     return this.#inFlight.has(`${channel}\n${producerId}\n${heard}`) ? stored : Math.max(stored, heard);
   }
 
+  /** To be called when events were dropped from the disk. */
+  forgetPages(): void {
+    this.#pages.forget();
+  }
+
   async close(): Promise<void> {
     this.#tail.close();
   }

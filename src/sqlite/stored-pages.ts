@@ -37,6 +37,11 @@ export class StoredPages {
     return reading;
   }
 
+  /** What was read before may have been dropped since. */
+  forget(): void {
+    this.#pages.clear();
+  }
+
   async #load(channel: string, after: Position, limit: number): Promise<EventPage> {
     const count = Math.max(limit, minRead);
     const before = { epoch: this.#tail.epoch, seq: this.#tail.oldest(channel) };
@@ -63,7 +68,14 @@ export class StoredPages {
       gap = undefined;
     };
     for (const [epoch, seq, type, atMs, data] of rows) {
-      const missing = this.#missing(channel, place, { epoch, seq });
+      if (epoch === this.#tail.epoch && place.epoch !== epoch) {
+        endPage();
+        const next = { epoch, seq: Math.min(seq - 1, this.#tail.base(channel)) };
+        if (place.epoch !== 0)
+          pages.push({ events: [], gap: { kind: 'reset', reason: 'restarted' }, next, atEnd: false });
+        place = next;
+      }
+      const missing = this.#missing(place, { epoch, seq });
       if (missing || events.length >= limit || epoch !== place.epoch) {
         endPage();
         gap = missing;
@@ -76,12 +88,10 @@ export class StoredPages {
   }
 
   /** What a reader at `place` has to be told before the stored event at `found`. */
-  #missing(channel: string, place: Position, found: Position): EventGap | undefined {
+  #missing(place: Position, found: Position): EventGap | undefined {
     // Of older epochs only durable events are left, and nobody can say what is missing between them.
     if (found.epoch !== this.#tail.epoch) return { kind: 'reset', reason: 'restarted' };
-    const expected = place.epoch === found.epoch ? place.seq + 1 : Math.min(found.seq, this.#tail.base(channel) + 1);
-    if (place.epoch !== 0 && place.epoch !== found.epoch && found.seq === expected)
-      return { kind: 'reset', reason: 'restarted' };
+    const expected = place.seq + 1;
     return found.seq > expected ? { kind: 'gap', epoch: found.epoch, from: expected, to: found.seq - 1 } : undefined;
   }
 

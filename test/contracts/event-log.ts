@@ -47,6 +47,8 @@ export async function pollAll(reader: EventReader, pageSize = 50): Promise<LogEv
 export function checkSequence(seen: readonly LogEvent[], from: number, to: number, mustHave = new Set<number>()): void {
   let expected = from;
   let isExcused = false;
+  // A reset speaks for everything before the epoch that it names.
+  let resetBefore = 0;
   const miss = (until: number) => {
     if (until > expected && !isExcused) throw new Error(`${expected} to ${until - 1} are missing without a word`);
     for (let n = expected; n < until; n++) if (mustHave.has(n)) throw new Error(`${n} is lost`);
@@ -54,13 +56,14 @@ export function checkSequence(seen: readonly LogEvent[], from: number, to: numbe
   for (const event of seen) {
     if (event instanceof GapNotice) {
       isExcused = true;
+      if (event.gap.kind === 'reset') resetBefore = event.epoch;
       continue;
     }
     const n = numberOf(event);
     if (n < expected) throw new Error(`${n} came again after ${expected - 1}`);
     miss(n);
     expected = n + 1;
-    isExcused = false;
+    isExcused = event.epoch < resetBefore;
   }
   miss(to + 1);
 }

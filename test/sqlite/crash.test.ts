@@ -1,0 +1,190 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { expect, onTestFinished, test } from 'vitest';
+import { EventReader } from '../../src/events/event-reader.ts';
+import { openSqlite } from '../../src/sqlite/index.ts';
+import { succeeded } from '../contracts/command-store.ts';
+import { checkSequence, newEvent, numberOf, pollAll, readAll, start } from '../contracts/event-log.ts';
+import { emptyDirectory, openStore } from './data-directory.ts';
+
+const writer = fileURLToPath(new URL('./busy-writer.ts', import.meta.url));
+
+/** What the writer was told is on disk. */
+class Ledger {
+  readonly added = new Set<number>();
+  readonly finished = new Set<number>();
+  readonly events = new Set<number>();
+  readonly epochs: number[] = [];
+  readonly words: string[] = [];
+
+  note(line: string): void {
+    const [word, value] = line.split(' ');
+    if (word === 'added') this.added.add(Number(value));
+    else if (word === 'finished') this.finished.add(Number(value));
+    else if (word === 'event') this.events.add(Number(value));
+    else if (word === 'epoch') this.epochs.push(Number(value));
+    else this.words.push(line);
+  }
+}
+
+function owned(child: ChildProcess): ChildProcess {
+  onTestFinished(() => void child.kill('SIGKILL'));
+  return child;
+}
+
+async function check(directory: string, ledger: Ledger): Promise<void> {
+  const { commands, log, close } = await openSqlite({ directory });
+  for (const n of ledger.added) expect((await commands.get(`c-${n}`))?.command.id).toBe(`c-${n}`);
+  for (const n of ledger.finished) {
+    const stored = await commands.get(`c-${n}`);
+    expect(stored?.last).toEqual(succeeded(stored!.command));
+  }
+  const { numbers } = await readAll(log, 't/a');
+  expect(numbers).toEqual([...new Set(numbers)].sort((a, b) => a - b));
+  const found = new Set(numbers);
+  expect([...ledger.events].filter((n) => !found.has(n))).toEqual([]);
+  expect(await log.lastFrom('t/a', 'boot')).toBeGreaterThanOrEqual(Math.max(0, ...ledger.events));
+  await close();
+}
+
+test('whatever was acknowledged can be read after kill -9, and the directory is free at once', async () => {
+  const directory = emptyDirectory();
+  const ledger = new Ledger();
+  for (let round = 0; round < 4; round++) {
+    const child = owned(
+      spawn(process.execPath, [writer, directory, String(1 + round * 100_000)], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      }),
+    );
+    let lines = 0;
+    for await (const line of createInterface({ input: child.stdout! })) {
+      ledger.note(line);
+      // The lines that are still in the pipe count as well.
+      if (++lines === 40 + round * 37) child.kill('SIGKILL');
+    }
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    expect(child.signalCode).toBe('SIGKILL');
+    await check(directory, ledger);
+  }
+  expect(ledger.words).toEqual([]);
+  expect(ledger.epochs).toEqual([...new Set(ledger.epochs)].sort((a, b) => a - b));
+}, 60_000);
+
+test('after a write error nothing is acknowledged any more, and all that was can be read', async () => {
+  const directory = emptyDirectory();
+  const ledger = new Ledger();
+  // A limit of file size makes writes fail with EFBIG, which SQLite takes for a failing disk.
+  const script = `trap '' XFSZ; ulimit -f 1200; exec "$0" "$@"`;
+  const child = owned(
+    spawn('sh', ['-c', script, process.execPath, writer, directory, '1'], { stdio: ['ignore', 'pipe', 'inherit'] }),
+  );
+  let failedAt = '';
+  for await (const line of createInterface({ input: child.stdout! })) {
+    if (failedAt && !line.startsWith('refused')) throw new Error(`acknowledged after the failure: ${line}`);
+    if (line.startsWith('fact store-failed')) failedAt = line;
+    ledger.note(line);
+  }
+  expect(failedAt).toMatch(/IOERR|disk I\/O error/);
+  const refused = ledger.words.filter((line) => line.startsWith('refused'));
+  expect(refused).toHaveLength(3);
+  for (const line of refused) expect(line).toMatch(/HubError: .*Nothing is accepted until a restart/);
+  expect(ledger.added.size).toBeGreaterThan(10);
+  await check(directory, ledger);
+}, 60_000);
+
+test('a subscriber that resumes over restarts sees every durable event once, and a word where anything is missing', async () => {
+  const directory = emptyDirectory();
+  const durable = new Set<number>();
+  const seen = [];
+  let cursor = 'start';
+  let n = 0;
+  for (let life = 0; life < 6; life++) {
+    const { log, close } = await openSqlite({ directory, memory: { ringEvents: 5 } });
+    for (let i = 0; i < 9; i++) {
+      n++;
+      const isDurable = (n * 7 + life) % 3 !== 0;
+      if (isDurable) durable.add(n);
+      await log.append('t/a', newEvent(n, { durable: isDurable }));
+    }
+    if (life !== 2) {
+      const reader = new EventReader(log, { channels: ['t/a', 't/b'], from: cursor });
+      const want = life === 5 ? Number.POSITIVE_INFINITY : 3 + life;
+      const events = want === Number.POSITIVE_INFINITY ? await pollAll(reader, 4) : [...(await reader.poll(want))];
+      seen.push(...events);
+      cursor = reader.cursor();
+      reader.close();
+    }
+    await close();
+  }
+  checkSequence(seen, 1, n, durable);
+  expect(seen.filter(({ type }) => type === 'temperature').map(numberOf)).toEqual(expect.arrayContaining([...durable]));
+}, 30_000);
+
+test('a full database refuses with what to do, still answers reads, and goes on by itself when there is room', async () => {
+  const facts: string[] = [];
+  const { commands, log } = await openStore(emptyDirectory(), {
+    maxDatabaseBytes: 400_000,
+    maxEvents: 5,
+    pruneEveryMs: 50,
+    observe: (fact) => facts.push(fact.kind),
+  });
+  const writes = Array.from({ length: 200 }, (_, i) =>
+    log.append(`t/a${i % 2}`, newEvent(i, { durable: true, data: { n: i, text: 'x'.repeat(4000) } })),
+  );
+  const results = await Promise.allSettled(writes);
+  const refused = results.filter(({ status }) => status === 'rejected');
+  expect(refused.length).toBeGreaterThan(0);
+  expect(refused[0]).toMatchObject({
+    reason: { code: 'unavailable', message: expect.stringMatching(/full.*free disk space/) },
+  });
+  expect(await commands.count()).toBe(0);
+  expect(facts[0]).toBe('store-failed');
+  await expect
+    .poll(() => Promise.resolve(log.append('t/b', newEvent(1, { durable: true }))).then(() => 'kept', String), {
+      timeout: 20_000,
+    })
+    .toBe('kept');
+  expect(facts).toContain('store-recovered');
+  expect((await log.read('t/b', start, 10)).events.length).toBe(1);
+}, 30_000);
+
+test('calls beyond what may wait for the disk are refused with a time to come back', async () => {
+  const { log } = await openStore(':memory:', { maxWaitingCalls: 10 });
+  const writes = Array.from({ length: 30 }, (_, i) => log.append('t/a', newEvent(i, { durable: true })));
+  const results = await Promise.allSettled(writes);
+  expect(results.map(({ status }) => status)).toEqual([...Array(10).fill('fulfilled'), ...Array(20).fill('rejected')]);
+  expect(results[20]).toMatchObject({ reason: { code: 'unavailable', retryAfterMs: 1000 } });
+  expect((await readAll(log, 't/a')).numbers).toHaveLength(10);
+});
+
+test('durable events beyond the limits are dropped in the background, and their readers told', async () => {
+  const limits: [string, object, (numbers: number[]) => void][] = [
+    ['count', { maxEvents: 10 }, (numbers) => expect(numbers).toEqual(last(10))],
+    ['bytes', { maxEventBytes: 1000 }, (numbers) => expect(numbers.length).toBeLessThan(10)],
+    ['total', { maxTotalEvents: 20 }, (numbers) => expect(numbers).toEqual(last(20))],
+  ];
+  const last = (count: number) => Array.from({ length: count }, (_, i) => 101 - count + i);
+  for (const [name, options, expectation] of limits) {
+    const { log } = await openStore(':memory:', { ...options, pruneEveryMs: 5, memory: { ringEvents: 2 } });
+    const text = 'x'.repeat(100);
+    await Promise.all(
+      Array.from({ length: 100 }, (_, i) =>
+        log.append('t/a', newEvent(i + 1, { durable: true, data: { n: i + 1, text } })),
+      ),
+    );
+    await expect
+      .poll(async () => {
+        try {
+          expectation((await readAll(log, 't/a')).numbers);
+          return name;
+        } catch {
+          return 'not yet';
+        }
+      })
+      .toBe(name);
+    const { found, numbers } = await readAll(log, 't/a');
+    expect(found[0]).toEqual({ kind: 'gap', epoch: log.epoch, from: 1, to: numbers[0]! - 1 });
+  }
+});
