@@ -18,8 +18,8 @@ export interface DeviceOptions {
   clientId: string;
   /** Bearer token, or a function that makes a fresh one for each attempt to connect. */
   token?: TokenSource | undefined;
-  /** Default: no TLS. `{}` trusts the authorities of Node. */
-  tls?: DeviceTls | undefined;
+  /** `true`: TLS with the authorities that Node trusts. Default: none. */
+  tls?: DeviceTls | true | undefined;
   /** Free labels by which callers select devices. */
   labels?: Readonly<Record<string, string>> | undefined;
   /** Name and version of this program, for people. */

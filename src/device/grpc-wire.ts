@@ -9,6 +9,7 @@ import {
 } from '@grpc/grpc-js';
 import { HubError, type HubErrorCode } from '../errors.ts';
 import type { Dial } from './hub-wire.ts';
+import { trackedCredentials } from './tracked-credentials.ts';
 
 /** How the hub is recognised, and we by it. All in PEM. */
 export interface DeviceTls {
@@ -23,7 +24,7 @@ export interface DeviceTls {
 
 export interface GrpcWireOptions {
   readonly address: string;
-  readonly tls: DeviceTls | undefined;
+  readonly tls: DeviceTls | true | undefined;
   readonly channelOptions: ChannelOptions;
 }
 
@@ -31,23 +32,32 @@ const path = '/signalbox.v1.DeviceService/Connect';
 
 /** Streams over gRPC. Each attempt has a connection of its own, so that a dead one is left behind for good. */
 export function grpcDial({ address, tls, channelOptions }: GrpcWireOptions): Dial {
-  const channelCredentials = tls ? secure(tls) : credentials.createInsecure();
+  const channelCredentials = tls ? secure(tls === true ? {} : tls) : credentials.createInsecure();
   const options: ChannelOptions = {
     'grpc.use_local_subchannel_pool': 1,
     'grpc.enable_retries': 0,
+    'grpc.enable_channelz': 0,
+    // The hub limits payloads; this only bounds what a broken one can do.
+    'grpc.max_receive_message_length': 64 * 1024 * 1024,
     'grpc.keepalive_time_ms': 20_000,
     'grpc.keepalive_timeout_ms': 10_000,
     'grpc.keepalive_permit_without_calls': 1,
-    ...(tls?.serverName !== undefined && { 'grpc.ssl_target_name_override': tls.serverName }),
+    ...(tls !== true && tls?.serverName !== undefined && { 'grpc.ssl_target_name_override': tls.serverName }),
     ...channelOptions,
   };
 
   return (listener, token) => {
-    const client = new Client(address, channelCredentials, options);
+    const tracked = trackedCredentials(channelCredentials);
+    const client = new Client(address, tracked.credentials, options);
     const metadata = new Metadata();
     if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
     const call = client.makeBidiStreamRequest<Buffer, Buffer>(path, same, same, metadata);
     let isOver = false;
+    const free = (): void => {
+      client.close();
+      // What was written goes out first, if it can; a connection that is dead is not waited for.
+      setImmediate(() => setImmediate(tracked.destroySockets));
+    };
     call.on('data', (bytes: Buffer) => {
       if (!isOver) listener.onFrame(bytes);
     });
@@ -60,7 +70,7 @@ export function grpcDial({ address, tls, channelOptions }: GrpcWireOptions): Dia
     call.on('status', (ended: StatusObject) => {
       if (isOver) return;
       isOver = true;
-      client.close();
+      free();
       listener.onClosed(ended.code === status.OK ? undefined : errorOf(ended, address));
     });
     return {
@@ -72,7 +82,7 @@ export function grpcDial({ address, tls, channelOptions }: GrpcWireOptions): Dia
         if (isOver) return;
         isOver = true;
         call.cancel();
-        client.close();
+        free();
       },
     };
   };

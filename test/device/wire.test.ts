@@ -79,6 +79,7 @@ describe('a black hole', () => {
   beforeEach(async () => {
     hole = createServer((socket) => {
       sockets.add(socket);
+      socket.resume();
       socket.on('close', () => sockets.delete(socket)).on('error', () => undefined);
     });
     await once(hole.listen(0, '127.0.0.1'), 'listening');
@@ -88,7 +89,7 @@ describe('a black hole', () => {
     hole.close();
   });
 
-  test('that takes connections and never speaks is given up', async () => {
+  test('that takes connections and never speaks is given up, and leaves no socket behind', async () => {
     const { port } = hole.address() as { port: number };
     const device = keep(
       await connectDevice({
@@ -100,7 +101,8 @@ describe('a black hole', () => {
       }),
     );
     expect(await reached(device, 'waiting')).toMatchObject({ reason: 'no welcome within 50 ms' });
-    while (sockets.size < 1) await once(hole, 'connection');
+    const socket = ([...sockets][0] ?? (await once(hole, 'connection'))[0]) as Socket;
+    if (!socket.closed) await once(socket, 'close');
     await device.close();
     expect(device.state.kind).toBe('closed');
   });
