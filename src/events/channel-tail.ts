@@ -23,8 +23,8 @@ export class ChannelTail {
   bytes = 0;
   /** What of `bytes` is in the sum of all channels: encoding makes events grow behind its back. */
   countedBytes = 0;
-  /** `last` when eviction last came by: a channel that grew since then gets a second chance. */
-  seenByEviction: number;
+  /** How many channels had been opened in this log when the newest event came: how long it has been quiet. */
+  touchedAt = 0;
   watchers: Set<() => void> | undefined = undefined;
   /** Highest number kept from each producer, least recently heard first. */
   producers: Map<string, number> | undefined = undefined;
@@ -42,7 +42,6 @@ export class ChannelTail {
     this.base = base;
     this.last = base;
     this.visible = base;
-    this.seenByEviction = base;
   }
 
   /** Number of the oldest event in the ring; one above the newest when it is empty. */

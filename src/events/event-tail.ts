@@ -50,6 +50,7 @@ export class EventTail {
   readonly #startedAtMs: number;
   #woken: ChannelTail[] = [];
   #bytes = 0;
+  #opened = 0;
   #stopSweeping: () => void = () => undefined;
   #isClosed = false;
 
@@ -91,6 +92,7 @@ export class EventTail {
       tail = new ChannelTail(key, this.epoch, shelf.forgotten);
       shelf.channels.set(key, tail);
       shelf.byAge.push(tail);
+      tail.touchedAt = ++this.#opened;
     }
     return tail;
   }
@@ -99,6 +101,7 @@ export class EventTail {
   add(tail: ChannelTail, event: NewEvent, state: 'kept' | 'pending'): KeptEvent {
     const kept = new KeptEvent(tail, tail.last + 1, event, this.#age(), state);
     tail.push(kept);
+    tail.touchedAt = this.#opened;
     if (state === 'kept' && tail.visible === kept.seq - 1) {
       tail.visible = kept.seq;
       if (tail.watchers && !tail.isWakeQueued) this.#wake(tail);
@@ -230,18 +233,18 @@ export class EventTail {
     }
   }
 
-  /** Looks at a few of the oldest channels, and forgets the first one that is quiet and unwatched. */
+  /** Looks at a few of the oldest channels, and forgets the first one that is unwatched and has been quiet for long. */
   #forgetOldest(shelf: Shelf): void {
     for (let looks = 16; looks > 0; looks--) {
       const tail = shelf.byAge.shift();
       if (!tail) return;
       if (shelf.channels.get(tail.key) !== tail) continue;
       const isBusy = tail.watchers !== undefined || tail.visible < tail.last;
-      if (!isBusy && (tail.seenByEviction === tail.last || looks === 1)) {
+      const isQuiet = this.#opened - tail.touchedAt > this.#maxChannels / 2;
+      if (!isBusy && (isQuiet || looks === 1)) {
         this.#forget(shelf, tail);
         return;
       }
-      tail.seenByEviction = tail.last;
       shelf.byAge.push(tail);
     }
   }

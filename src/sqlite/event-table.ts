@@ -86,9 +86,9 @@ export class EventTable {
            AND (epoch, seq) > (?, ?) AND (epoch, seq) < (?, ?) ORDER BY epoch, seq LIMIT ?`,
       )
       .raw();
-    const prunable = 'SELECT id, channel, length(data) AS bytes FROM events';
+    const prunable = 'SELECT id, channel, octet_length(data) AS bytes FROM events';
     this.#oldest = db.prepare<[number], PrunableRow & { kept_ms: number }>(
-      'SELECT id, channel, length(data) AS bytes, kept_ms FROM events ORDER BY id LIMIT ?',
+      'SELECT id, channel, octet_length(data) AS bytes, kept_ms FROM events ORDER BY id LIMIT ?',
     );
     this.#oldestOf = db.prepare<[number, number], PrunableRow>(
       `${prunable} WHERE channel = ? ORDER BY epoch, seq LIMIT ?`,
@@ -124,7 +124,7 @@ export class EventTable {
     this.#insert.run(channel.id, row.epoch, row.seq, row.type, row.atMs, nowMs, row.data);
     if (row.producer !== undefined) this.#hear.run(row.channel, row.producer, row.producerSeq, nowMs);
     this.#total++;
-    this.#count(channel, 1, row.data.length);
+    this.#count(channel, 1, Buffer.byteLength(row.data));
   }
 
   /** Writes the counts of the channels that changed; to be called before each commit. */

@@ -95,6 +95,8 @@ export class SqliteEventLog implements EventLog {
     }
     const refusal = this.#thread.refusal;
     if (refusal) return Promise.reject(refusal);
+    if (!Number.isFinite(event.atMs))
+      return Promise.reject(new HubError('invalid-argument', `${event.atMs} is not a time of event ${event.type}`));
     let data: string;
     try {
       data = dataJson(event.data);

@@ -246,3 +246,30 @@ test('durable events that the ring dropped come from the disk, with a gap for th
     { kind: 'gap', epoch: log.epoch, from: 6, to: 6 },
   ]);
 });
+
+test('one call that cannot be done does not fail what is written beside it', async () => {
+  const { commands, log } = await openStore(':memory:');
+  const command = queuedCommand();
+  const [added, advanced, appended] = await Promise.allSettled([
+    commands.add(command, addOptions()),
+    commands.advance(command.id, 'started', Number.NaN),
+    log.append('t/a', newEvent(1, { durable: true })),
+  ]);
+  expect([added.status, advanced.status, appended.status]).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+  expect((await commands.get(command.id))?.last.state).toBe('queued');
+  expect((await readAll(log, 't/a')).numbers).toEqual([1]);
+});
+
+test('a durable event that is no JSON, or at no time, is refused and leaves no hole', async () => {
+  const { log } = await openStore(':memory:');
+  await expect(log.append('t/a', newEvent(1, { durable: true, data: 1n }))).rejects.toMatchObject({
+    code: 'invalid-argument',
+  });
+  await expect(log.append('t/a', newEvent(1, { durable: true, atMs: Number.NaN }))).rejects.toMatchObject({
+    code: 'invalid-argument',
+  });
+  await log.append('t/a', newEvent(2, { durable: true }));
+  const { found } = await readAll(log, 't/a');
+  expect(found).toHaveLength(1);
+  expect(found[0]).toMatchObject({ seq: 1 });
+});
