@@ -71,7 +71,8 @@ export class Arrivals {
 
   /** The end of an open session: its client is away, and may come back to where it was. */
   left(session: Session, reason: CloseReason): void {
-    const { client, lineage } = session;
+    const { lineage } = session;
+    const client = this.#host.clientFor(session.client.tenant, session.client.id);
     if (client.session !== session) return;
     const { settings, wheel, publisher, life } = this.#host;
     client.lastSeenAtMs = session.lastHeardAtMs;
@@ -190,7 +191,7 @@ export class Arrivals {
       },
     });
     if (isResumed) this.#repeat(session);
-    else this.#reconcile(session);
+    else this.#reconcile(session, client);
     publisher.presence('client.connected', client.info, nowMs);
     this.#host.changed(client);
     for (const arrived of [...client.awaiting]) arrived();
@@ -205,8 +206,7 @@ export class Arrivals {
   }
 
   /** A new session: each command that was out is waited for, sent again, or given up, by what the device's journal says. */
-  #reconcile(session: Session): void {
-    const { client } = session;
+  #reconcile(session: Session, client: Client): void {
     const again: PendingCommand[] = [];
     for (const pending of [...client.inFlight.values()]) {
       if (pending.isEnding) continue;

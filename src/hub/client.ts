@@ -1,8 +1,8 @@
 import { Deque } from '../flow/deque.ts';
 import type { ClientInfo } from './client-info.ts';
-import type { Mailbox } from './mailbox.ts';
+import type { Mailbox, MailboxOwner } from './mailbox.ts';
 import type { PendingCommand } from './pending-command.ts';
-import type { Lineage, Session } from './session.ts';
+import type { Lineage, Session, SessionOwner } from './session.ts';
 
 /** What a client needs of the hub to move its commands. */
 export interface ClientHost {
@@ -15,7 +15,7 @@ export interface ClientHost {
  * The hub's record of one device: its session, and the commands on their way to it. Commands leave in the order in
  * which they were accepted, live and queued alike, and no more of them are out than the device's window.
  */
-export class Client {
+export class Client implements SessionOwner, MailboxOwner {
   readonly tenant: string;
   readonly id: string;
   readonly key: string;
@@ -55,6 +55,11 @@ export class Client {
     this.key = key;
     this.#host = host;
     this.mailbox = mailbox?.(this);
+  }
+
+  /** Whether a command is on its way to it. */
+  get isBusy(): boolean {
+    return this.inFlight.size > 0 || this.live.size > 0;
   }
 
   /** Whether nothing would be lost by forgetting it. */
@@ -150,7 +155,7 @@ export class Client {
   /** A stored command is marked as sent, on disk, before it is written: after a crash nobody has to guess. */
   #isMarked(pending: PendingCommand, session: Session): boolean {
     if (!pending.isQueued || pending.journal === session.journalId) return true;
-    this.mailbox?.mark(session, pending);
+    this.mailbox?.mark(session.journalId, pending);
     return false;
   }
 

@@ -74,7 +74,7 @@ export class Hub implements CommandTransport {
         store: settings.commands,
         wheel: this.#wheel,
         newestPosition: 0,
-        adopt: (client, stored) => this.#adopt(client, stored),
+        adopt: (stored) => this.#adopt(stored),
         dueAfterSending: (pending) => dueAfterSending(pending.command, pending.acceptedAtMs, settings),
         failed,
       };
@@ -252,13 +252,13 @@ export class Hub implements CommandTransport {
   }
 
   /** Brings a stored command back to where it was, when its client's mailbox is read. */
-  #adopt(client: Client, stored: StoredCommand): PendingCommand | undefined {
+  #adopt(stored: StoredCommand): PendingCommand | undefined {
     const known = this.#life.registry.get(stored.command.id);
     if (known && (known.hasEnded || known.isEnding || known.place !== 'shelf')) return undefined;
     const pending = known ?? this.#life.recall(stored);
-    const { session } = client;
-    if (pending.journal === undefined || !session) return pending;
-    const verdict = this.#arrivals.verdict(pending, session);
+    const client = this.#directory.get(stored.command.tenant, stored.command.clientId);
+    if (pending.journal === undefined || !client?.session) return pending;
+    const verdict = this.#arrivals.verdict(pending, client.session);
     if (verdict === 'again') return pending;
     this.#arrivals.settle(pending, verdict, client);
     return undefined;
@@ -333,7 +333,7 @@ export class Hub implements CommandTransport {
 
   #noteIdle(): void {
     if (!this.#onIdle) return;
-    for (const session of this.#sessions) if (session.client.inFlight.size > 0 || session.client.live.size > 0) return;
+    for (const { client } of this.#sessions) if (this.#directory.get(client.tenant, client.id)?.isBusy) return;
     this.#onIdle();
   }
 
@@ -358,8 +358,9 @@ export class Hub implements CommandTransport {
       return kept;
     },
     measured: (session: Session, roundTripMs: number) => {
-      session.client.roundTripMs = roundTripMs;
       const { tenant, id: clientId } = session.client;
+      const client = hub.#directory.get(tenant, clientId);
+      if (client) client.roundTripMs = roundTripMs;
       hub.#settings.observe({ kind: 'ping', tenant, clientId, roundTripMs });
     },
     owesAcknowledgement: (session: Session, isUrgent: boolean) => hub.#acknowledgements.owe(session, isUrgent),

@@ -1,11 +1,9 @@
 import { Deque } from '../flow/deque.ts';
 import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
 import type { Command } from '../protocol/command.ts';
-import type { Client } from './client.ts';
 import type { CommandStore, StoredCommand } from './command-store.ts';
 import type { Settings } from './options.ts';
 import type { PendingCommand } from './pending-command.ts';
-import type { Session } from './session.ts';
 
 /** Stored commands that are read, or marked, in one go. */
 const pageSize = 64;
@@ -13,14 +11,24 @@ const pageSize = 64;
 const lowWater = 16;
 const retryMs = 1000;
 
+/** Whose mailbox it is. */
+export interface MailboxOwner {
+  readonly tenant: string;
+  readonly id: string;
+  /** Commands to be written again, before those of the mailbox. */
+  readonly resend: Iterable<PendingCommand>;
+  /** Writes what can be written. */
+  pump(): void;
+}
+
 /** What a mailbox needs of the hub. */
 export interface MailboxHost {
   readonly store: CommandStore;
   readonly wheel: TimingWheel;
   /** Highest position that this process has seen in the store. */
   newestPosition: number;
-  /** Makes a stored command ready to go: true when it belongs at the end of the queue. */
-  adopt(client: Client, stored: StoredCommand): PendingCommand | undefined;
+  /** Makes a stored command ready to go: the pending one when it belongs at the end of the queue. */
+  adopt(stored: StoredCommand): PendingCommand | undefined;
   /** When the hub has to look at a sent command again, in Unix ms. */
   dueAfterSending(pending: PendingCommand): number;
   failed(operation: string, cause: unknown): void;
@@ -28,7 +36,7 @@ export interface MailboxHost {
 
 /** The stored commands of one client, of which only the next few are in memory, and none while it is away. */
 export class Mailbox {
-  readonly #client: Client;
+  readonly #owner: MailboxOwner;
   readonly #host: MailboxHost;
   readonly #queue = new Deque<PendingCommand>();
   /** Everything in the store up to this position is loaded, in flight or ended. */
@@ -43,12 +51,12 @@ export class Mailbox {
   #generation = 0;
   readonly #retry: Alarm;
 
-  constructor(client: Client, host: MailboxHost) {
-    this.#client = client;
+  constructor(owner: MailboxOwner, host: MailboxHost) {
+    this.#owner = owner;
     this.#host = host;
     this.#retry = new Alarm(() => {
       this.#isBroken = false;
-      this.#client.pump();
+      this.#owner.pump();
     });
   }
 
@@ -91,7 +99,7 @@ export class Mailbox {
       pending.place = 'waiting';
       this.#queue.push(pending);
     }
-    this.#client.pump();
+    this.#owner.pump();
   }
 
   /** The loaded commands that wait and have this coalesce key. */
@@ -125,13 +133,13 @@ export class Mailbox {
     this.#isLoading = true;
     this.#hasMore = false;
     const generation = this.#generation;
-    const { tenant, id } = this.#client;
+    const { tenant, id } = this.#owner;
     this.#host.store.mailbox(tenant, id, this.#loadedUpTo, pageSize).then(
       (page) => {
         this.#isLoading = false;
         if (generation !== this.#generation) this.#hasMore = true;
         else this.#takePage(page);
-        this.#client.pump();
+        this.#owner.pump();
       },
       (cause: unknown) => {
         this.#isLoading = false;
@@ -142,11 +150,10 @@ export class Mailbox {
   }
 
   /** Notes on disk that `head`, and what follows it, is about to be written; then pumps again. */
-  mark(session: Session, head: PendingCommand): void {
+  mark(journalId: string, head: PendingCommand): void {
     if (this.#isMarking || this.#isBroken) return;
     this.#isMarking = true;
-    const { journalId } = session;
-    const source = head === this.#queue.first ? this.#queue : this.#client.resend;
+    const source = head === this.#queue.first ? this.#queue : this.#owner.resend;
     const batch: PendingCommand[] = [];
     for (const pending of source) {
       if (batch.length === pageSize) break;
@@ -157,7 +164,7 @@ export class Mailbox {
       () => {
         this.#isMarking = false;
         for (const pending of batch) pending.journal = journalId;
-        this.#client.pump();
+        this.#owner.pump();
       },
       (cause: unknown) => {
         this.#isMarking = false;
@@ -170,7 +177,7 @@ export class Mailbox {
     for (const stored of page) {
       this.#loadedUpTo = stored.position;
       this.#host.newestPosition = Math.max(this.#host.newestPosition, stored.position);
-      const pending = this.#host.adopt(this.#client, stored);
+      const pending = this.#host.adopt(stored);
       if (!pending) continue;
       pending.place = 'waiting';
       this.#queue.push(pending);
@@ -182,7 +189,7 @@ export class Mailbox {
     this.#isBroken = true;
     this.#host.wheel.set(this.#retry, retryMs);
     this.#host.failed(operation, cause);
-    this.#client.pump();
+    this.#owner.pump();
   }
 }
 

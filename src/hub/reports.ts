@@ -9,8 +9,7 @@ import type { CommandLife } from './command-life.ts';
 import type { Settings } from './options.ts';
 import type { PendingCommand } from './pending-command.ts';
 import type { Publisher } from './publisher.ts';
-import type { Session } from './session.ts';
-import type { NumberedBody } from './session-host.ts';
+import type { NumberedBody, Session } from './session.ts';
 
 const logRetryMs = 1000;
 

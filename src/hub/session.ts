@@ -1,13 +1,43 @@
-import { Alarm } from '../flow/timing-wheel.ts';
-import type { DownBody, UpFrame } from '../protocol/frames.ts';
+import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
+import type { DownBody, UpBody, UpFrame } from '../protocol/frames.ts';
 import type { Hello } from '../protocol/gen/signalbox/v1/device.ts';
 import { GoodbyeReason } from '../protocol/gen/signalbox/v1/device.ts';
-import type { Client } from './client.ts';
 import type { DeviceIdentity, DeviceStream, DeviceStreamListener } from './device-stream.ts';
 import type { CloseReason } from './facts.ts';
 import { Intake } from './intake.ts';
+import type { Settings } from './options.ts';
 import { Outbox } from './outbox.ts';
-import type { NumberedBody, SessionHost } from './session-host.ts';
+import type { PendingCommand } from './pending-command.ts';
+
+/** Whose stream it is. */
+export interface SessionOwner {
+  readonly tenant: string;
+  readonly id: string;
+  /** The newest session. */
+  readonly session: Session | undefined;
+  /** Writes what can be written. */
+  pump(): void;
+}
+
+/** Frames from a device that carry a number. */
+export type NumberedBody = Extract<UpBody, { $case: 'started' | 'progress' | 'result' | 'event' }>;
+
+/** What a session needs of the hub. */
+export interface SessionHost {
+  readonly settings: Settings;
+  readonly wheel: TimingWheel;
+  /** Decides about a hello: opens the session, or ends it. */
+  open(session: Session, hello: Hello): void;
+  /** Called once, however the session ended. */
+  closed(session: Session, wasOpen: boolean, reason: CloseReason, message: string): void;
+  /** The device has acknowledged a command. */
+  readonly delivered: (pending: PendingCommand) => void;
+  /** Takes over what a device tells; a promise when that takes a store. False: not taken over, to be told again. */
+  take(session: Session, body: NumberedBody): Promise<boolean> | undefined;
+  measured(session: Session, roundTripMs: number): void;
+  /** An acknowledgement is due soon, unless another frame carries it. */
+  owesAcknowledgement(session: Session, isUrgent: boolean): void;
+}
 
 /** What outlives a lost stream: the numbers and the unacknowledged frames of both directions. */
 export class Lineage {
@@ -46,7 +76,7 @@ export class Session extends Alarm implements DeviceStreamListener {
   #second: Alarm | undefined;
   readonly openedAt: number;
   // Set by `open`.
-  client!: Client;
+  client!: SessionOwner;
   lineage!: Lineage;
   epoch = 0;
   journalId = '';
@@ -78,7 +108,7 @@ export class Session extends Alarm implements DeviceStreamListener {
     return this.#phase === 'open' && this.#isWritable;
   }
 
-  open(client: Client, lineage: Lineage, epoch: number, hello: Hello, window: number): void {
+  open(client: SessionOwner, lineage: Lineage, epoch: number, hello: Hello, window: number): void {
     this.#phase = 'open';
     this.client = client;
     this.lineage = lineage;

@@ -19,6 +19,8 @@ class JournaledDevice {
   #boot = 0;
   #stream: ScriptedDevice | undefined;
   #seen = 0;
+  /** Highest number that the device has really looked at; what came after it is lost with the stream. */
+  #taken = 0;
   #session: string | undefined;
   #unacknowledged = new Set<string>();
 
@@ -29,7 +31,7 @@ class JournaledDevice {
       this.#unacknowledged.clear();
       this.#journalNumber++;
     }
-    const lastSeq = this.#stream?.received ?? 0;
+    const lastSeq = this.#taken;
     this.#stream = scriptedDevice(hub);
     this.#seen = 0;
     const mayResume = kind === 'resume' && this.#session !== undefined;
@@ -57,6 +59,7 @@ class JournaledDevice {
 
   /** Executes what has come, in order, each id once per journal; answers a repeated id from the journal. */
   pull(): void {
+    this.#taken = this.#stream?.received ?? 0;
     for (const { id } of this.#stream?.commands.slice(this.#seen) ?? []) {
       this.#seen++;
       const entry = this.#journal.get(id);
