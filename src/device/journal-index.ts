@@ -1,4 +1,5 @@
 import { HubError } from '../errors.ts';
+import { Deque } from '../flow/deque.ts';
 import type { JournalEntry } from './journal.ts';
 
 /** How much of the past a journal keeps to recognise repeated command ids. */
@@ -9,14 +10,23 @@ export interface JournalLimits {
   maxResultBytes?: number | undefined;
 }
 
+/** An entry that the hub has acknowledged. */
+interface Acknowledged {
+  readonly commandId: string;
+  readonly idempotent: boolean;
+  readonly state: 'acknowledged';
+  result: Uint8Array | undefined;
+}
+
 /** The content of a journal in memory; the file journal keeps the same and writes it down. */
 export class JournalIndex {
   readonly #maxEntries: number;
   readonly #maxResultBytes: number;
   readonly #open = new Map<string, JournalEntry>();
-  // Acknowledged ids in order of age, and the results of those that still have one.
-  readonly #acknowledged = new Map<string, boolean>();
-  readonly #answers = new Map<string, Uint8Array>();
+  readonly #acknowledged = new Map<string, Acknowledged>();
+  // By age. Queues beside the map, as a map's oldest key is slow to find once many were deleted before it.
+  readonly #aging = new Deque<Acknowledged>();
+  readonly #answered = new Deque<Acknowledged>();
   #answerBytes = 0;
 
   constructor({ maxEntries = 10_000, maxResultBytes = 16 * 1024 * 1024 }: JournalLimits) {
@@ -28,11 +38,7 @@ export class JournalIndex {
   }
 
   lookup(commandId: string): JournalEntry | undefined {
-    const open = this.#open.get(commandId);
-    if (open) return open;
-    const idempotent = this.#acknowledged.get(commandId);
-    if (idempotent === undefined) return undefined;
-    return { commandId, idempotent, state: 'acknowledged', result: this.#answers.get(commandId) };
+    return this.#open.get(commandId) ?? this.#acknowledged.get(commandId);
   }
 
   begin(commandId: string, idempotent: boolean): void {
@@ -48,7 +54,7 @@ export class JournalIndex {
     for (const commandId of commandIds) {
       const entry = this.#open.get(commandId);
       this.#open.delete(commandId);
-      if (entry?.result) this.#keep(commandId, entry.idempotent, entry.result);
+      if (entry?.result) this.#keep({ ...entry, state: 'acknowledged', result: entry.result });
     }
   }
 
@@ -57,40 +63,36 @@ export class JournalIndex {
   }
 
   /** Acknowledged entries, oldest first. */
-  *acknowledged(): IterableIterator<JournalEntry> {
-    for (const [commandId, idempotent] of this.#acknowledged)
-      yield { commandId, idempotent, state: 'acknowledged', result: this.#answers.get(commandId) };
+  acknowledged(): JournalEntry[] {
+    return [...this.#aging].filter((entry) => this.#acknowledged.get(entry.commandId) === entry);
   }
 
   /** Takes over an acknowledged entry as it is. */
-  restore(entry: JournalEntry): void {
-    this.#keep(entry.commandId, entry.idempotent, entry.result);
+  restore({ commandId, idempotent, result }: JournalEntry): void {
+    this.#keep({ commandId, idempotent, state: 'acknowledged', result });
   }
 
-  #keep(commandId: string, idempotent: boolean, result: Uint8Array | undefined): void {
-    this.#drop(commandId);
-    this.#acknowledged.set(commandId, idempotent);
+  #keep(entry: Acknowledged): void {
+    const { commandId, result } = entry;
+    const older = this.#acknowledged.get(commandId);
+    if (older) this.#dropResult(older);
+    this.#acknowledged.set(commandId, entry);
+    this.#aging.push(entry);
     if (result) {
-      this.#answers.set(commandId, result);
+      this.#answered.push(entry);
       this.#answerBytes += result.length;
     }
-    while (this.#acknowledged.size > this.#maxEntries) this.#drop(firstKey(this.#acknowledged));
-    while (this.#answerBytes > this.#maxResultBytes) this.#dropAnswer(firstKey(this.#answers));
+    while (this.#aging.size > this.#maxEntries) {
+      const oldest = this.#aging.shift() as Acknowledged;
+      this.#dropResult(oldest);
+      if (this.#acknowledged.get(oldest.commandId) === oldest) this.#acknowledged.delete(oldest.commandId);
+    }
+    while (this.#answerBytes > this.#maxResultBytes || (this.#answered.first && !this.#answered.first.result))
+      this.#dropResult(this.#answered.shift() as Acknowledged);
   }
 
-  #drop(commandId: string): void {
-    this.#acknowledged.delete(commandId);
-    this.#dropAnswer(commandId);
+  #dropResult(entry: Acknowledged): void {
+    this.#answerBytes -= entry.result?.length ?? 0;
+    entry.result = undefined;
   }
-
-  #dropAnswer(commandId: string): void {
-    const answer = this.#answers.get(commandId);
-    if (!answer) return;
-    this.#answers.delete(commandId);
-    this.#answerBytes -= answer.length;
-  }
-}
-
-function firstKey(map: ReadonlyMap<string, unknown>): string {
-  return map.keys().next().value as string;
 }
