@@ -207,15 +207,13 @@ export class Arrivals {
 
   /** A new session: each command that was out is waited for, sent again, or given up, by what the device's journal says. */
   #reconcile(session: Session, client: Client): void {
-    const again: PendingCommand[] = [];
-    for (const pending of [...client.inFlight.values()]) {
-      if (pending.isEnding) continue;
-      const verdict = this.verdict(pending, session);
-      if (verdict === 'again') again.push(pending);
-      else this.settle(pending, verdict, client);
-    }
+    const verdicts = [...client.inFlight.values()]
+      .filter(({ isEnding }) => !isEnding)
+      .map((pending) => ({ pending, verdict: this.verdict(pending, session) }));
+    // First in line before anything ends: an end makes room in the window, and the next command takes it at once.
     client.resend.clear();
-    client.resend.unshift(again);
+    client.resend.unshift(verdicts.filter(({ verdict }) => verdict === 'again').map(({ pending }) => pending));
+    for (const { pending, verdict } of verdicts) if (verdict !== 'again') this.settle(pending, verdict, client);
   }
 }
 

@@ -569,3 +569,24 @@ test('old fault: an observer that throws ends nothing', async () => {
   expect((await warned).message).toContain('bad observer');
   await hub.close();
 });
+
+test('room that is made at a reconnect goes to what is sent again, before anything newer', async () => {
+  const { hub } = await connected();
+  const device = scriptedDevice(hub);
+  await device.hello({ clientId: 'narrow', window: 2, journalId: 'j1' });
+  const lost = collect(hub.send(testCommand({ clientId: 'narrow' })));
+  const again = testCommand({ clientId: 'narrow', idempotent: true });
+  const repeated = collect(hub.send(again));
+  await device.command(2);
+  const newer = testCommand({ clientId: 'narrow' });
+  const waiting = collect(hub.send(newer));
+  const back = scriptedDevice(hub);
+  await back.hello({ clientId: 'narrow', window: 2, journalId: 'j2' });
+  expect((await lost).at(-1)).toMatchObject({ state: 'unknown' });
+  await back.command(2);
+  expect(back.commands.map(({ id }) => id)).toEqual([again.id, newer.id]);
+  back.succeed(again.id);
+  back.succeed(newer.id);
+  await Promise.all([repeated, waiting]);
+  await hub.close();
+});
