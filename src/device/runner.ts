@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { HubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
 import { clip } from '../protocol/checks.ts';
@@ -313,7 +314,9 @@ export class Runner implements JobHost {
 
   #succeed(job: Job, payload: Payload): void {
     if (job.stop) this.#endStopped(job, job.stop.kind, job.stop.message);
-    else this.#end(job, 'succeeded', payload, undefined);
+    else if (typeof payload?.type === 'string' && payload.value instanceof Uint8Array)
+      this.#end(job, 'succeeded', payload, undefined);
+    else this.#fail(job, new HubError('invalid-argument', `the result codec of "${job.type}" did not give bytes`));
   }
 
   #fail(job: Job, error: unknown): void {
@@ -450,5 +453,6 @@ function codeOf(error: unknown): string {
 }
 
 function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (error instanceof Error && typeof error.message === 'string') return error.message;
+  return typeof error === 'string' ? error : inspect(error);
 }

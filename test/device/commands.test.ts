@@ -126,6 +126,7 @@ describe('answers', () => {
     ['another error', new TypeError('oops'), 'FAILED', { code: 'handler-failed', message: 'oops' }],
     ['no error at all', 'just text', 'FAILED', { code: 'handler-failed', message: 'just text' }],
     ['undefined', undefined, 'FAILED', { code: 'handler-failed', message: 'undefined' }],
+    ['an object without a prototype', Object.create(null), 'FAILED', { code: 'handler-failed' }],
     [
       'a CommandRejected',
       new CommandRejected('too-hot', '99 degrees'),

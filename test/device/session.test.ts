@@ -1,5 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { connectDevice, type Device, type DeviceFact, type DeviceOptions, HubError } from '../../src/device/index.ts';
+import {
+  connectDevice,
+  type Device,
+  type DeviceFact,
+  type DeviceOptions,
+  HubError,
+  type Journal,
+  memoryJournal,
+} from '../../src/device/index.ts';
+import { PumpServiceDefinition, TailLogResponse } from '../../src/protocol/gen/signalbox/example/v1/pump.ts';
 import { CommandState } from '../../src/protocol/gen/signalbox/v1/command.ts';
 import { GoodbyeReason } from '../../src/protocol/gen/signalbox/v1/device.ts';
 import { fakeNetwork } from './fake-wire.ts';
@@ -543,6 +552,146 @@ describe('buffers', () => {
     expect(() => device.emit('a', 1n)).toThrow(/"a" is not JSON/);
     void device.emit('b', undefined);
     expect(network.newest().of('event')).toMatchObject([{ number: 1, name: 'b', json: 'null' }]);
+  });
+});
+
+describe('a journal that takes its time', () => {
+  /** A journal whose begins wait for the test. */
+  function slowJournal(): { journal: Journal; begins: { id: string; recorded(): void; failed(error: Error): void }[] } {
+    const journal = memoryJournal();
+    const begins: { id: string; recorded(): void; failed(error: Error): void }[] = [];
+    const begin = (id: string, options: { idempotent: boolean }): Promise<void> => {
+      void journal.begin(id, options);
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      begins.push({ id, recorded: resolve, failed: reject });
+      return promise;
+    };
+    return { begins, journal: { ...journal, begin } };
+  }
+
+  test('is waited for before the handler runs', async () => {
+    const { journal, begins } = slowJournal();
+    const device = await dialling({ journal });
+    const ran: string[] = [];
+    device.handle(echo, (_, { commandId }) => void ran.push(commandId));
+    const stream = network.newest();
+    stream.welcome();
+    for (const id of ['a', 'b']) stream.command({ id });
+    await turns();
+    expect(ran).toEqual([]);
+    expect(stream.frames.at(-1)).toMatchObject({ ack: 2, body: undefined });
+    for (const begun of begins) begun.recorded();
+    await turns();
+    expect(ran).toEqual(['a', 'b']);
+  });
+
+  test('that fails rejects the command, which is not run', async () => {
+    const { journal, begins } = slowJournal();
+    const device = await dialling({ journal });
+    let runs = 0;
+    device.handle(echo, () => void runs++);
+    const stream = network.newest();
+    stream.welcome();
+    stream.command({ id: 'a' });
+    begins[0]?.failed(new Error('disk full'));
+    await turns();
+    expect(stream.of('result')).toMatchObject([
+      {
+        state: CommandState.COMMAND_STATE_REJECTED,
+        error: { code: 'journal-failed', message: expect.stringContaining('disk full') },
+      },
+    ]);
+    expect(runs).toBe(0);
+    expect(facts).toContainEqual(expect.objectContaining({ kind: 'journal-failed', commandId: 'a' }));
+  });
+
+  test('a cancel meanwhile means that the command is not run', async () => {
+    const { journal, begins } = slowJournal();
+    const device = await dialling({ journal });
+    let runs = 0;
+    device.handle(echo, () => void runs++);
+    const stream = network.newest();
+    stream.welcome();
+    stream.command({ id: 'a' });
+    stream.cancel('a');
+    begins[0]?.recorded();
+    await turns();
+    expect(stream.of('result')).toMatchObject([{ state: CommandState.COMMAND_STATE_CANCELLED }]);
+    expect(runs).toBe(0);
+  });
+
+  test('what it holds from before is told first: results again, and what a crash cut off', async () => {
+    const journal = memoryJournal();
+    void journal.begin('cut', { idempotent: false });
+    void journal.begin('repeatable', { idempotent: true });
+    const device = await dialling({ journal });
+    let runs = 0;
+    device.handle(echo, () => void runs++);
+    const stream = network.newest();
+    expect(stream.of('hello')[0]?.inFlight).toEqual(['cut']);
+    stream.welcome();
+    expect(stream.of('result')).toMatchObject([
+      { commandId: 'cut', state: CommandState.COMMAND_STATE_UNKNOWN, error: { code: 'interrupted' } },
+    ]);
+    stream.command({ id: 'cut' });
+    stream.command({ id: 'repeatable', idempotent: true });
+    await turns();
+    expect(runs).toBe(1);
+  });
+});
+
+describe('items', () => {
+  const service = { ...PumpServiceDefinition };
+  const tail = { type: 'signalbox.example.v1.PumpService/TailLog', value: new Uint8Array() };
+
+  test('are made no faster than the hub takes them, and none is left out', async () => {
+    const device = await dialling({ maxBufferedFrames: 4 });
+    let made = 0;
+    device.implement(service, {
+      start: () => ({}),
+      stop: () => ({}),
+      configUpdate: () => ({}),
+      async *tailLog() {
+        while (made < 10) yield { number: ++made };
+      },
+    });
+    const stream = network.newest();
+    stream.welcome();
+    stream.command({ id: 'a', payload: tail });
+    await turns();
+    expect(made).toBe(4);
+    for (let acked = 1; stream.of('result').length === 0; acked++) {
+      stream.tell(undefined, { ack: acked });
+      await turns();
+      expect(made - acked).toBeLessThanOrEqual(4);
+    }
+    const numbers = stream.of('progress').map(({ progress }) => TailLogResponse.decode(progress!.item!.value).number);
+    expect(numbers).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  });
+
+  test('a handler that waits for room is woken by a cancel', async () => {
+    const device = await dialling({ maxBufferedFrames: 1 });
+    let isTidy = false;
+    device.implement(service, {
+      start: () => ({}),
+      stop: () => ({}),
+      configUpdate: () => ({}),
+      async *tailLog() {
+        try {
+          for (;;) yield {};
+        } finally {
+          isTidy = true;
+        }
+      },
+    });
+    const stream = network.newest();
+    stream.welcome();
+    stream.command({ id: 'a', payload: tail });
+    await turns();
+    stream.cancel('a');
+    await turns();
+    expect(isTidy).toBe(true);
+    expect(stream.of('result')).toMatchObject([{ state: CommandState.COMMAND_STATE_CANCELLED }]);
   });
 });
 
