@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openAuthenticator } from '../../src/auth/index.ts';
+import { grpcDial } from '../../src/device/grpc-wire.ts';
 import { connectDevice, type Device, type DeviceOptions, HubError } from '../../src/device/index.ts';
 import { memoryEventLog } from '../../src/events/memory-event-log.ts';
 import { simulatedPump } from '../../src/example/index.ts';
@@ -12,7 +13,7 @@ import {
   StartResponse,
   TailLogResponse,
 } from '../../src/protocol/gen/signalbox/example/v1/pump.ts';
-import { echo, gate, text } from './tools.ts';
+import { echo, gate, text, turns } from './tools.ts';
 
 // The device library and the hub as they are, over real gRPC.
 
@@ -195,4 +196,47 @@ test('a device that closes is away at once', async () => {
   const device = await connect();
   await device.close();
   expect(hub.clients.isConnected('default', 'pump-7')).toBe(false);
+});
+
+test('over a stream that is cut again and again, commands run once, and events come once and in order', async () => {
+  const cuts: (() => void)[] = [];
+  const grpc = grpcDial({ address: server.addresses[0] as string, tls: undefined, channelOptions: {} });
+  const dial: DeviceOptions['dial'] = (listener, token) => {
+    const wire = grpc(listener, token);
+    cuts.push(() => {
+      wire.destroy();
+      listener.onClosed(new HubError('unavailable', 'cut'));
+    });
+    return wire;
+  };
+  const device = await connect({ dial, backoff: { minMs: 1, maxMs: 5 } });
+  const runs = new Map<string, number>();
+  device.handle(
+    echo,
+    async (value) => {
+      runs.set(value, (runs.get(value) ?? 0) + 1);
+      await turns(Number(value) % 7);
+      return value;
+    },
+    { result: echo },
+  );
+  const ends: Promise<CommandUpdate>[] = [];
+  const events: Promise<void>[] = [];
+  for (let i = 0; i < 400; i++) {
+    const whenOffline = i % 3 === 0 ? 'queue' : 'fail';
+    ends.push(last(hub.send(command(echo.type, text(`${i}`), { whenOffline, timeoutMs: 20_000 }))));
+    events.push(device.emit('tick', i));
+    if (i % 20 === 19) cuts.at(-1)?.();
+    await turns(1 + (i % 3));
+  }
+  const states = (await Promise.all(ends)).map(({ state }) => state);
+  await Promise.all(events);
+  expect(new Set(states)).toEqual(new Set(['succeeded']));
+  expect(runs.size).toBe(400);
+  expect(new Set(runs.values())).toEqual(new Set([1]));
+  expect(cuts.length).toBeGreaterThan(5);
+  const page = await log.read('default/client.pump-7', { epoch: 0, seq: 0 }, 100_000);
+  const ticks = page.events.filter(({ type }) => type === 'tick').map((event) => JSON.parse(event.json()).data);
+  expect(ticks).toEqual(Array.from({ length: ticks.length }, (_, i) => 400 - ticks.length + i));
+  expect(ticks.length).toBeGreaterThan(100);
 });

@@ -162,7 +162,7 @@ export class ScriptedHub {
   /** Answers each stream before the test sees it: true means that the test does not get it. */
   intercept: (stream: ScriptedStream) => boolean = () => false;
 
-  static async start(address = '127.0.0.1:0'): Promise<ScriptedHub> {
+  static async start(address = '127.0.0.1:0', credentials = ServerCredentials.createInsecure()): Promise<ScriptedHub> {
     const hub = new ScriptedHub();
     hub.server.register(
       '/signalbox.v1.DeviceService/Connect',
@@ -177,9 +177,7 @@ export class ScriptedHub {
       'bidi',
     );
     const port = await new Promise<number>((resolve, reject) =>
-      hub.server.bindAsync(address, ServerCredentials.createInsecure(), (error, bound) =>
-        error ? reject(error) : resolve(bound),
-      ),
+      hub.server.bindAsync(address, credentials, (error, bound) => (error ? reject(error) : resolve(bound))),
     );
     hub.address = address.startsWith('unix:') ? address : `127.0.0.1:${port}`;
     return hub;
