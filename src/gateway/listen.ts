@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { chmod, lstat, unlink } from 'node:fs/promises';
-import { createServer } from 'node:http';
+import { createServer, type Server as HttpServer, type ServerResponse } from 'node:http';
 import { createSecureServer, type ServerHttp2Session } from 'node:http2';
 import { type AddressInfo, connect, type Server, type Socket } from 'node:net';
 import { HubError } from '../errors.ts';
@@ -62,11 +62,20 @@ export async function listen(
     if (error.code === 'ECONNRESET' || !isFresh) socket.destroy();
     else socket.end(malformedAnswer(error.code), () => socket.destroy());
   });
+  let isStopping = false;
+  // A connection that was busy when the server stopped would be kept alive after its answer.
+  server.on('request', (_, response: ServerResponse) => {
+    response.once('close', () => {
+      if (isStopping && 'closeIdleConnections' in server)
+        setImmediate(() => (server as HttpServer).closeIdleConnections());
+    });
+  });
   await open(server, address);
   const closed = once(server, 'close');
   return {
     url: urlOf(server, address, isSecure),
     async stop() {
+      isStopping = true;
       server.close();
       for (const session of sessions) session.close();
       await closed;

@@ -2,10 +2,11 @@ import type { ServerResponse } from 'node:http';
 import type { Http2ServerResponse } from 'node:http2';
 import { HubError } from '../../errors.ts';
 import { channelName } from '../../events/channels.ts';
-import { channelsFingerprint, cursorChannels, decodeCursor, encodeCursor } from '../../events/cursor.ts';
+import { cursorChannels, decodeCursor } from '../../events/cursor.ts';
 import type { EventLog, LogEvent, Position } from '../../events/event-log.ts';
 import type { Clock } from '../../flow/clock.ts';
 import type { GatewayFact } from '../facts.ts';
+import { Audience } from './audience.ts';
 import { Batch } from './batch.ts';
 import { FanOut } from './fan-out.ts';
 import { gapFrame, hubFrame, keepaliveFrame, openingFrame } from './frame.ts';
@@ -60,6 +61,7 @@ export class Streams {
   readonly #fanOut: FanOut;
   readonly #limits: StreamLimits;
   readonly #watchers = new Set<Watcher>();
+  readonly #audiences = new Map<string, Audience>();
   readonly #keepalive = new Batch([keepaliveFrame]);
   readonly #tickMs: number;
   #letGo: (() => void) | undefined;
@@ -92,16 +94,10 @@ export class Streams {
     if (this.#isDraining)
       throw new HubError('unavailable', 'this gateway is closing', { retryAfterMs: this.#options.retryMs });
     const { subject, expiresAtMs, isLast, idleLimitMs = 0 } = request;
-    const keys = cursorChannels(request.keys);
-    const fingerprint = channelsFingerprint(keys);
     this.#limits.take(subject);
-    const watcher = new Watcher({
-      subject,
-      expiresAtMs,
-      idleLimitMs,
-      isLast,
-      cursorOf: (positions) => encodeCursor(fingerprint, positions),
-    });
+    const audience = this.#join(request.keys);
+    const { keys } = audience;
+    const watcher = new Watcher({ subject, expiresAtMs, idleLimitMs, isLast, audience });
     const places = keys.map((key) => this.#fanOut.add(watcher, key));
     watcher.places = places;
     let isReleased = false;
@@ -110,6 +106,8 @@ export class Streams {
       isReleased = true;
       this.#fanOut.remove(places);
       this.#limits.give(subject);
+      audience.watchers--;
+      if (audience.watchers === 0) this.#audiences.delete(audience.name);
     };
     try {
       const known = request.cursor === undefined ? undefined : decodeCursor(request.cursor, keys);
@@ -152,6 +150,18 @@ export class Streams {
     this.#letGo?.();
   }
 
+  #join(keys: readonly string[]): Audience {
+    const ordered = cursorChannels(keys);
+    const name = ordered.join('\n');
+    let audience = this.#audiences.get(name);
+    if (audience === undefined) {
+      audience = new Audience(name, ordered);
+      this.#audiences.set(name, audience);
+    }
+    audience.watchers++;
+    return audience;
+  }
+
   #start(
     watcher: Watcher,
     response: ServerResponse | Http2ServerResponse,
@@ -166,9 +176,8 @@ export class Streams {
       return;
     }
     const nowMs = clock.monotonic();
-    watcher.lastEventMs = nowMs;
     sendHeaders(response, { ...headers, ...streamHeaders });
-    watcher.sink = createSink(response, {
+    const sink = createSink(response, {
       onDrain: () => {
         if (watcher.endedBy === undefined) this.#fanOut.unpark(watcher);
       },
@@ -186,6 +195,7 @@ export class Streams {
         if (this.#watchers.size === 0) for (const resolve of this.#whenEmpty.splice(0)) resolve();
       },
     });
+    watcher.open(sink, nowMs);
     this.#watchers.add(watcher);
     this.#letGo ??= clock.after(this.#tickMs, this.#tick);
     const opening: Buffer[] = [openingFrame(retryMs, watcher.cursor())];

@@ -17,6 +17,8 @@ export interface Stretch {
   readonly next: Position;
   /** True when nothing visible came after it. */
   readonly atEnd: boolean;
+  /** The cursor of one who watches this channel alone. */
+  readonly cursorAt: (position: Position) => string;
   /** The frames with their ids, for all who watch this channel alone. Made once. */
   readonly shared: Batch;
 }
@@ -26,7 +28,6 @@ const maxStretchBytes = 64 * 1024;
 export interface StretchOptions {
   /** Channel key. */
   readonly channel: string;
-  /** The cursor of one who watches this channel alone. */
   readonly cursorAt: (position: Position) => string;
   readonly rewrite?: ((event: LogEvent) => string) | undefined;
 }
@@ -44,17 +45,36 @@ export function stretchOf(page: EventPage, gap: EventGap | undefined, options: S
     bytes += body.length;
     taken++;
   }
-  const whole = taken === page.events.length;
-  let shared: Batch | undefined;
-  return {
-    items,
-    next: whole ? page.next : items.at(-1)!.after,
-    atEnd: whole && page.atEnd,
-    get shared() {
-      shared ??= new Batch(items.flatMap(({ body, after }) => [Buffer.from(idLine(options.cursorAt(after))), body]));
-      return shared;
-    },
-  };
+  const isWhole = taken === page.events.length;
+  return new FramedStretch(items, isWhole ? page.next : items.at(-1)!.after, isWhole && page.atEnd, options.cursorAt);
+}
+
+/** The stretch up to and with one of its items. */
+export function upTo(stretch: Stretch, index: number): Stretch {
+  const items = stretch.items.slice(0, index + 1);
+  return new FramedStretch(items, items.at(-1)!.after, false, stretch.cursorAt);
+}
+
+class FramedStretch implements Stretch {
+  readonly items: readonly Item[];
+  readonly next: Position;
+  readonly atEnd: boolean;
+  readonly cursorAt: (position: Position) => string;
+  #shared: Batch | undefined;
+
+  constructor(items: readonly Item[], next: Position, atEnd: boolean, cursorAt: (position: Position) => string) {
+    this.items = items;
+    this.next = next;
+    this.atEnd = atEnd;
+    this.cursorAt = cursorAt;
+  }
+
+  get shared(): Batch {
+    this.#shared ??= new Batch(
+      this.items.flatMap(({ body, after }) => [Buffer.from(idLine(this.cursorAt(after))), body]),
+    );
+    return this.#shared;
+  }
 }
 
 function gapItem(page: EventPage, gap: EventGap, channel: string): Item {

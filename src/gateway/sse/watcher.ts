@@ -1,9 +1,9 @@
-import type { LogEvent, Position } from '../../events/event-log.ts';
-import { Batch } from './batch.ts';
+import type { LogEvent } from '../../events/event-log.ts';
+import type { Audience } from './audience.ts';
+import type { Batch } from './batch.ts';
 import type { Place } from './feed.ts';
-import { idLine } from './frame.ts';
 import type { Sink } from './sink.ts';
-import type { Stretch } from './stretch.ts';
+import { type Stretch, upTo } from './stretch.ts';
 
 /** Why a stream ended. */
 export type StreamEnd =
@@ -19,12 +19,14 @@ export type StreamEnd =
 /** One open event stream: a browser tab, a script. Holds positions, never a queue of events. */
 export class Watcher {
   readonly subject: string;
+  readonly audience: Audience;
   readonly expiresAtMs: number;
   /** Monotonic ms without an event after which the stream ends; 0 for never. */
   readonly idleLimitMs: number;
   readonly #isLast: ((event: LogEvent) => boolean) | undefined;
-  readonly #cursorOf: (positions: readonly Position[]) => string;
+  /** In the order of the audience's channels. */
   places: readonly Place[] = [];
+  /** Set by `open`. */
   sink!: Sink;
   /** Set while the wire has more waiting than it should: no place of it is served until all is gone. */
   isParked = false;
@@ -42,14 +44,21 @@ export class Watcher {
     expiresAtMs: number | undefined;
     idleLimitMs: number;
     isLast: ((event: LogEvent) => boolean) | undefined;
-    /** Writes positions, in the order of `places`, as one text. */
-    cursorOf: (positions: readonly Position[]) => string;
+    audience: Audience;
   }) {
     this.subject = options.subject;
     this.expiresAtMs = options.expiresAtMs ?? Number.POSITIVE_INFINITY;
     this.idleLimitMs = options.idleLimitMs;
     this.#isLast = options.isLast;
-    this.#cursorOf = options.cursorOf;
+    this.audience = options.audience;
+  }
+
+  /** Its answer has begun. */
+  open(sink: Sink, nowMs: number): void {
+    this.sink = sink;
+    this.lastWriteMs = nowMs;
+    this.lastEventMs = nowMs;
+    this.#lastProgressMs = nowMs;
   }
 
   /** Writes bytes; false when the wire is full. */
@@ -62,25 +71,18 @@ export class Watcher {
   /** Writes a stretch for one of its places and moves the place on. `isLast`: the stream's last event was in it. */
   give(place: Place, stretch: Stretch, nowMs: number): { fits: boolean; isLast: boolean } {
     this.lastEventMs = nowMs;
-    if (this.#isLast === undefined && this.places.length === 1) {
-      place.at = stretch.next;
-      return { fits: this.write(stretch.shared, nowMs), isLast: false };
-    }
-    const parts: Buffer[] = [];
-    let isLast = false;
-    for (const { body, after, event } of stretch.items) {
-      place.at = after;
-      parts.push(Buffer.from(idLine(this.cursor())), body);
-      isLast = event !== undefined && this.#isLast?.(event) === true;
-      if (isLast) break;
-    }
-    if (!isLast) place.at = stretch.next;
-    return { fits: this.write(new Batch(parts), nowMs), isLast };
+    const isLast = this.#isLast;
+    const last =
+      isLast === undefined ? -1 : stretch.items.findIndex(({ event }) => event !== undefined && isLast(event));
+    const given = last === -1 ? stretch : upTo(stretch, last);
+    const batch = this.places.length === 1 ? given.shared : this.audience.framesOf(given, this.places, place);
+    place.at = given.next;
+    return { fits: this.write(batch, nowMs), isLast: last !== -1 };
   }
 
   /** Where the stream is now in all its channels. */
   cursor(): string {
-    return this.#cursorOf(this.places.map(({ at }) => at));
+    return this.audience.cursorOf(this.places.map(({ at }) => at));
   }
 
   /** True when bytes are waiting and none has left for `stallMs`. */
