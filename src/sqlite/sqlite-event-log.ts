@@ -47,17 +47,14 @@ export class SqliteEventLog implements EventLog {
   }
 
   read(channel: string, after: Position, limit: number): EventPage | Promise<EventPage> {
-    if (after.epoch === this.epoch) {
+    if (after.epoch === this.epoch && after.seq <= this.#tail.end(channel).seq) {
       const isInMemory = after.seq >= this.#tail.oldest(channel) - 1;
       return isInMemory ? this.#tail.read(channel, after, limit) : this.#pages.read(channel, after, limit);
     }
-    if (after.epoch === 0 || this.#epochs.has(after.epoch)) return this.#pages.read(channel, after, limit);
-    return {
-      events: [],
-      gap: { kind: 'reset', reason: 'unknown-position' },
-      next: { epoch: 0, seq: 0 },
-      atEnd: false,
-    };
+    const isKnown = after.epoch !== this.epoch && this.#epochs.has(after.epoch);
+    if (isKnown || after.epoch === 0) return this.#pages.read(channel, after, limit);
+    const gap = { kind: 'reset', reason: 'unknown-position' } as const;
+    return { events: [], gap, next: { epoch: 0, seq: 0 }, atEnd: false };
   }
 
   end(channel: string): Position {

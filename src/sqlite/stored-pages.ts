@@ -9,6 +9,8 @@ const minRead = 200;
 /** Pages remembered: after a restart a thousand watchers ask for the same ones. */
 const rememberedPages = 256;
 
+const restarted: EventGap = { kind: 'reset', reason: 'restarted' };
+
 /**
  * Pages of events that are not in memory: durable ones of older epochs, and of this one from before the ring. One read
  * of the disk becomes a chain of pages, each ending where something is missing.
@@ -71,15 +73,13 @@ export class StoredPages {
       if (epoch === this.#tail.epoch && place.epoch !== epoch) {
         endPage();
         const next = { epoch, seq: Math.min(seq - 1, this.#tail.base(channel)) };
-        if (place.epoch !== 0)
-          pages.push({ events: [], gap: { kind: 'reset', reason: 'restarted' }, next, atEnd: false });
+        if (place.epoch !== 0) pages.push({ events: [], gap: restarted, next, atEnd: false });
         place = next;
       }
       const missing = this.#missing(place, { epoch, seq });
-      if (missing || events.length >= limit || epoch !== place.epoch) {
-        endPage();
-        gap = missing;
-      }
+      // Of older epochs nobody can say what is missing between two events: it is told once, before them all.
+      if (events.length >= limit || missing?.kind === 'gap') endPage();
+      if (events.length === 0) gap = missing;
       events.push(storedEvent(channel, epoch, seq, type, atMs, data));
       place = { epoch, seq };
     }
@@ -89,22 +89,27 @@ export class StoredPages {
 
   /** What a reader at `place` has to be told before the stored event at `found`. */
   #missing(place: Position, found: Position): EventGap | undefined {
-    // Of older epochs only durable events are left, and nobody can say what is missing between them.
-    if (found.epoch !== this.#tail.epoch) return { kind: 'reset', reason: 'restarted' };
+    if (found.epoch !== this.#tail.epoch) return restarted;
     const expected = place.seq + 1;
     return found.seq > expected ? { kind: 'gap', epoch: found.epoch, from: expected, to: found.seq - 1 } : undefined;
   }
 
-  /** Nothing more on disk: goes on with what is in memory, from `seq` on. */
+  /** Nothing more on disk: goes on with what is in memory, which began after `seq` when the disk was read. */
   #intoMemory(channel: string, after: Position, seq: number, limit: number): EventPage {
     const { epoch } = this.#tail;
-    const next = { epoch, seq };
+    const base = Math.min(this.#tail.base(channel), seq);
+    let next = { epoch, seq };
     let gap: EventGap | undefined;
-    if (after.epoch !== 0 && after.epoch !== epoch) gap = { kind: 'reset', reason: 'restarted' };
-    else {
-      const from = after.epoch === 0 ? this.#tail.base(channel) + 1 : after.seq + 1;
+    if (after.epoch !== 0 && after.epoch !== epoch) {
+      gap = restarted;
+      // What is missing of this epoch is told by its numbers, on the next page.
+      next = { epoch, seq: base };
+    } else {
+      const from = after.epoch === 0 ? base + 1 : after.seq + 1;
       if (from <= seq) gap = { kind: 'gap', epoch, from, to: seq };
     }
+    // Memory may have moved on meanwhile: what it dropped is on disk now.
+    if (next.seq < this.#tail.oldest(channel) - 1) return { events: [], gap, next, atEnd: false };
     const page = this.#tail.read(channel, next, limit);
     if (!gap) return page;
     return page.gap ? { events: [], gap, next, atEnd: false } : { ...page, gap };

@@ -2,11 +2,13 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
+import type { LogEvent } from '../../src/events/event-log.ts';
 import { EventReader } from '../../src/events/event-reader.ts';
 import { openSqlite } from '../../src/sqlite/index.ts';
 import { succeeded } from '../contracts/command-store.ts';
-import { checkSequence, newEvent, numberOf, pollAll, readAll, start } from '../contracts/event-log.ts';
+import { checkSequence, newEvent, pollAll, readAll, start } from '../contracts/event-log.ts';
 import { emptyDirectory, openStore } from './data-directory.ts';
 
 const writer = fileURLToPath(new URL('./busy-writer.ts', import.meta.url));
@@ -95,32 +97,63 @@ test('after a write error nothing is acknowledged any more, and all that was can
 }, 60_000);
 
 test('a subscriber that resumes over restarts sees every durable event once, and a word where anything is missing', async () => {
-  const directory = emptyDirectory();
-  const durable = new Set<number>();
-  const seen = [];
-  let cursor = 'start';
-  let n = 0;
-  for (let life = 0; life < 6; life++) {
-    const { log, close } = await openSqlite({ directory, memory: { ringEvents: 5 } });
-    for (let i = 0; i < 9; i++) {
-      n++;
-      const isDurable = (n * 7 + life) % 3 !== 0;
-      if (isDurable) durable.add(n);
-      await log.append('t/a', newEvent(n, { durable: isDurable }));
-    }
-    if (life !== 2) {
-      const reader = new EventReader(log, { channels: ['t/a', 't/b'], from: cursor });
-      const want = life === 5 ? Number.POSITIVE_INFINITY : 3 + life;
-      const events = want === Number.POSITIVE_INFINITY ? await pollAll(reader, 4) : [...(await reader.poll(want))];
-      seen.push(...events);
-      cursor = reader.cursor();
-      reader.close();
-    }
-    await close();
-  }
-  checkSequence(seen, 1, n, durable);
-  expect(seen.filter(({ type }) => type === 'temperature').map(numberOf)).toEqual(expect.arrayContaining([...durable]));
-}, 30_000);
+  const append = fc.record({
+    kind: fc.constant('append' as const),
+    count: fc.integer({ min: 1, max: 7 }),
+    pattern: fc.nat(8),
+  });
+  const read = fc.record({ kind: fc.constant('read' as const), size: fc.integer({ min: 1, max: 9 }) });
+  const cut = fc.record({ kind: fc.constant('cut' as const) });
+  const restart = fc.record({ kind: fc.constant('restart' as const) });
+  const steps = fc.array(
+    fc.oneof(
+      { weight: 5, arbitrary: append },
+      { weight: 4, arbitrary: read },
+      { weight: 1, arbitrary: cut },
+      { weight: 2, arbitrary: restart },
+    ),
+    { minLength: 8, maxLength: 20 },
+  );
+  await fc.assert(
+    fc.asyncProperty(steps, fc.integer({ min: 1, max: 6 }), async (plan, ringEvents) => {
+      const directory = emptyDirectory();
+      const open = () => openSqlite({ directory, memory: { ringEvents } });
+      const channels = ['t/a', 't/b'];
+      const durable = new Set<number>();
+      const seen: LogEvent[] = [];
+      let n = 0;
+      let store = await open();
+      let reader = new EventReader(store.log, { channels, from: 'start' });
+      // A subscriber that never read anything has no place: `start` is whatever is kept when it does.
+      await reader.poll(1);
+      for (const step of plan) {
+        if (step.kind === 'append') {
+          const writes = [];
+          for (let i = 0; i < step.count; i++) {
+            const isDurable = (++n + step.pattern) % 3 !== 0;
+            if (isDurable) durable.add(n);
+            writes.push(store.log.append('t/a', newEvent(n, { durable: isDurable })));
+          }
+          await Promise.all(writes);
+        } else if (step.kind === 'read') {
+          seen.push(...(await reader.poll(step.size)));
+        } else {
+          const from = reader.cursor();
+          reader.close();
+          if (step.kind === 'restart') {
+            await store.close();
+            store = await open();
+          }
+          reader = new EventReader(store.log, { channels, from });
+        }
+      }
+      seen.push(...(await pollAll(reader, 4)));
+      await store.close();
+      checkSequence(seen, 1, n, durable);
+    }),
+    { numRuns: 10 },
+  );
+}, 60_000);
 
 test('a full database refuses with what to do, still answers reads, and goes on by itself when there is room', async () => {
   const facts: string[] = [];

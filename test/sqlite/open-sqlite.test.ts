@@ -217,6 +217,11 @@ test('events of an older epoch come before those of the new one, each once', asy
   const { found, numbers } = await readAll(log, 't/a', position);
   expect(found[0]).toEqual({ kind: 'reset', reason: 'restarted' });
   expect(numbers).toEqual([2, 3, 4, 5]);
+  // Everything of older epochs that fits is one page.
+  expect((await log.read('t/a', position, 100)).events.map(({ epoch }) => epoch)).toEqual([
+    first.log.epoch,
+    first.log.epoch,
+  ]);
   expect((await readAll(log, 't/a', position, 1)).numbers).toEqual([2, 3, 4, 5]);
   expect((await readAll(log, 't/a')).numbers).toEqual([1, 2, 3, 4, 5]);
 });
