@@ -1,3 +1,4 @@
+import { constants, type ServerHttp2Stream } from 'node:http2';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import Fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from 'fastify';
@@ -120,13 +121,18 @@ export async function createApp(room: Room, allowedHosts: readonly string[] | un
   return app;
 }
 
-/** Cuts a request whose body does not come to its end: node does so for HTTP/1.1 only. */
+/** Cuts a request whose body does not come, or an answer that is not read: node does so for HTTP/1.1 only. */
 function addRequestDeadline(app: App, { clock, limits }: Room): void {
+  app.addHook('onRequest', async (request) => {
+    const stream = (request.raw as { stream?: ServerHttp2Stream }).stream;
+    stream?.setTimeout(limits.requestMs, () => {
+      if (stream.writableLength > 0) stream.close(constants.NGHTTP2_CANCEL);
+    });
+  });
   app.addHook('preParsing', async (request, reply) => {
     if (request.raw.httpVersionMajor !== 2 || request.raw.complete) return;
     const stop = clock.after(limits.requestMs, () => {
-      if (request.raw.complete || reply.sent) return;
-      reply.raw.destroy();
+      if (!request.raw.complete && !reply.sent) reply.raw.destroy();
     });
     request.raw.once('end', stop);
     reply.raw.once('close', stop);

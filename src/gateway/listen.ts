@@ -51,9 +51,14 @@ export async function listen(
   };
   const server: Server = isSecure ? secureServer(app, tls, http, sessions) : createServer(http, app.routing as never);
   server.maxConnections = limits.connections;
+  if (!isSecure) (server as HttpServer).timeout = limits.requestMs;
   server.on('connection', (socket: Socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
+  });
+  // An answer that nobody reads. While nothing is waiting, silence is fine: a command may take its time.
+  server.on('timeout', (socket: Socket) => {
+    if (socket.writableLength > 0) socket.destroy();
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     // Not over an answer that has begun.

@@ -409,3 +409,24 @@ test('the answer to a POST can be the updates themselves', async () => {
   const names = (await reader.rest()).filter(({ data }) => data !== '').map(({ name }) => name);
   expect(names).toEqual(['command.queued', 'command.delivered', 'command.succeeded']);
 });
+
+test('results in events are also JSON, where their type is known', async () => {
+  const types = {
+    encode: () => ({ type: '', value: new Uint8Array() }),
+    decode: ({ type }: { type: string }) => (type === 'test.Pong' ? { text: 'pong' } : undefined),
+    methods: () => [],
+  };
+  await using at = await rig({ types });
+  const reader = await watch(`${at.url}/v1/events?channel=client.pump-7`);
+  await reader.next();
+  const result = { type: 'test.Pong', base64: 'cG9uZw==' };
+  at.append('client.pump-7', 'command.succeeded', { commandId: 'c', result });
+  at.append('client.pump-7', 'command.progress', { commandId: 'c', progress: { item: { ...result, type: 'other' } } });
+  at.append('client.pump-7', 'command.progress', { commandId: 'c', progress: { fraction: 0.5 } });
+  expect(dataOf(await take(reader, 3))).toEqual([
+    { commandId: 'c', result: { ...result, json: { text: 'pong' } } },
+    { commandId: 'c', progress: { item: { ...result, type: 'other' } } },
+    { commandId: 'c', progress: { fraction: 0.5 } },
+  ]);
+  reader.leave();
+});

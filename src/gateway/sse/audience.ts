@@ -1,9 +1,13 @@
 import { channelsFingerprint, encodeCursor } from '../../events/cursor.ts';
 import type { Position } from '../../events/event-log.ts';
 import { Batch } from './batch.ts';
-import type { Place } from './feed.ts';
 import { idLine } from './frame.ts';
 import type { Stretch } from './stretch.ts';
+
+/** Who stands at a position of one channel. */
+interface Standing {
+  readonly at: Position;
+}
 
 /**
  * All watchers of the same channels. Ids tell the place in every channel, so they differ from watcher to watcher; but
@@ -29,7 +33,7 @@ export class Audience {
   }
 
   /** The frames of a stretch for a watcher at these places, of which `moving` is the one that the stretch is for. */
-  framesOf(stretch: Stretch, places: readonly Place[], moving: Place): Batch {
+  framesOf(stretch: Stretch, places: readonly Standing[], moving: Standing): Batch {
     const last = this.#last;
     if (last !== undefined && last.stretch === stretch && areSame(last.others, places, moving)) return last.batch;
     const positions = places.map(({ at }) => at);
@@ -45,7 +49,7 @@ export class Audience {
   }
 }
 
-function areSame(positions: readonly Position[], places: readonly Place[], except: Place): boolean {
+function areSame(positions: readonly Position[], places: readonly Standing[], except: Standing): boolean {
   for (let i = 0; i < places.length; i++) {
     const place = places[i]!;
     if (place === except) continue;

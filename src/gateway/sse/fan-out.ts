@@ -3,9 +3,11 @@ import { toHubError } from '../../errors.ts';
 import type { EventLog, EventPage, LogEvent, Position } from '../../events/event-log.ts';
 import type { Clock } from '../../flow/clock.ts';
 import type { Batch } from './batch.ts';
-import { Feed, Place } from './feed.ts';
+import { Feed } from './feed.ts';
 import { type Stretch, stretchOf } from './stretch.ts';
-import type { Watcher } from './watcher.ts';
+import { Place, type Watcher } from './watcher.ts';
+
+type Channel = Feed<Place>;
 
 export interface FanOutOptions {
   readonly log: EventLog;
@@ -36,8 +38,8 @@ const maxRestMs = 100;
  */
 export class FanOut {
   readonly #options: FanOutOptions;
-  readonly #feeds = new Map<string, Feed>();
-  #woken = new Set<Feed>();
+  readonly #feeds = new Map<string, Channel>();
+  #woken = new Set<Channel>();
   #round: Iterator<void> | undefined;
   #isScheduled = false;
   #workedMs = 0;
@@ -89,8 +91,8 @@ export class FanOut {
     return this.#feeds.size;
   }
 
-  #open(key: string): Feed {
-    const feed = new Feed(key);
+  #open(key: string): Channel {
+    const feed = new Feed<Place>(key);
     this.#feeds.set(key, feed);
     feed.release = this.#options.log.watch(key, () => {
       feed.wakes++;
@@ -99,7 +101,7 @@ export class FanOut {
     return feed;
   }
 
-  #wake(feed: Feed): void {
+  #wake(feed: Channel): void {
     this.#woken.add(feed);
     this.#schedule();
   }
@@ -146,7 +148,7 @@ export class FanOut {
   }
 
   /** Reads once for all who stand at the head of a channel. */
-  *#advance(feed: Feed): Generator<void> {
+  *#advance(feed: Channel): Generator<void> {
     const from = feed.head;
     const page = this.#pageAfter(feed, feed, from);
     if (page === undefined || (page.events.length === 0 && page.gap === undefined)) return;
@@ -221,7 +223,7 @@ export class FanOut {
     this.start(watcher);
   }
 
-  #stretch(feed: Feed, reader: Feed | Place, page: EventPage): Stretch {
+  #stretch(feed: Channel, reader: Channel | Place, page: EventPage): Stretch {
     const { log, rewrite } = this.#options;
     const gap = page.gap?.kind === 'reset' && reader.isResetTold ? undefined : page.gap;
     // Until the position has reached this epoch, every page from before it begins with the same reset.
@@ -230,7 +232,7 @@ export class FanOut {
   }
 
   /** The page after a position; undefined while it is being read: then the feed is woken when it is there. */
-  #pageAfter(feed: Feed, reader: Feed | Place, after: Position): EventPage | undefined {
+  #pageAfter(feed: Channel, reader: Channel | Place, after: Position): EventPage | undefined {
     if (reader.isReading) return undefined;
     const { found } = reader;
     reader.found = undefined;
@@ -261,7 +263,7 @@ export class FanOut {
     return undefined;
   }
 
-  #failed(feed: Feed, error: unknown): void {
+  #failed(feed: Channel, error: unknown): void {
     const watchers = new Set([...feed.live, ...feed.lagging].map(({ watcher }) => watcher));
     this.#options.onReadFailed(feed.key, toHubError(error), [...watchers]);
   }

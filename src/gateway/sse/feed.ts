@@ -1,16 +1,15 @@
 import { channelsFingerprint, encodeCursor } from '../../events/cursor.ts';
 import type { EventPage, Position } from '../../events/event-log.ts';
-import type { Watcher } from './watcher.ts';
 
 /** One channel that somebody watches. Those at its head are served together; those behind read for themselves. */
-export class Feed {
+export class Feed<P> {
   readonly key: string;
   /** The cursor of one who watches this channel alone. */
   readonly cursorAt: (position: Position) => string;
   /** Where all of `live` are: each of them holds this very object. */
   head: Position = { epoch: 0, seq: 0 };
-  readonly live = new Set<Place>();
-  readonly lagging = new Set<Place>();
+  readonly live = new Set<P>();
+  readonly lagging = new Set<P>();
   /** Places of all kinds: also those of parked watchers. */
   places = 0;
   /** How often it was woken. */
@@ -28,23 +27,8 @@ export class Feed {
   }
 }
 
-/** A watcher's place in one of its channels: all that a slow one costs. */
-export class Place {
-  readonly feed: Feed;
-  readonly watcher: Watcher;
-  at: Position = { epoch: 0, seq: 0 };
-  isResetTold = false;
-  isReading = false;
-  found: Found | undefined;
-
-  constructor(feed: Feed, watcher: Watcher) {
-    this.feed = feed;
-    this.watcher = watcher;
-  }
-}
-
 /** What a read from disk brought: the page after a position, and how often the feed was woken before it. */
-interface Found {
+export interface Found {
   readonly page: EventPage;
   readonly after: Position;
   readonly wakes: number;

@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2';
+import { constants, type Http2ServerResponse, type ServerHttp2Stream } from 'node:http2';
 import type { Batch } from './batch.ts';
 
 /** Where the bytes of one stream go. */
@@ -38,6 +38,8 @@ function http1Sink(response: ServerResponse, events: SinkEvents): Sink {
     events.onClosed();
   });
   socket.setNoDelay(true);
+  // Streams have a stall deadline of their own.
+  socket.setTimeout(0);
   return {
     // A socket that the other end half-closed is not writable any more; its close follows.
     write: (batch) => !socket.writable || socket.write(chunkedEncoding ? batch.chunk : batch.bytes),
@@ -50,6 +52,7 @@ function http1Sink(response: ServerResponse, events: SinkEvents): Sink {
 }
 
 function http2Sink(stream: ServerHttp2Stream, events: SinkEvents): Sink {
+  stream.setTimeout(0);
   stream.on('drain', events.onDrain);
   stream.once('close', events.onClosed);
   // A stream that the browser reset is also told by 'close'; without a listener its error would end the process.
@@ -60,6 +63,6 @@ function http2Sink(stream: ServerHttp2Stream, events: SinkEvents): Sink {
       return stream.writableLength;
     },
     end: () => void stream.end(),
-    destroy: () => stream.close(8 /* NGHTTP2_CANCEL */),
+    destroy: () => stream.close(constants.NGHTTP2_CANCEL),
   };
 }

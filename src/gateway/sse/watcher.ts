@@ -1,7 +1,7 @@
-import type { LogEvent } from '../../events/event-log.ts';
+import type { LogEvent, Position } from '../../events/event-log.ts';
 import type { Audience } from './audience.ts';
 import type { Batch } from './batch.ts';
-import type { Place } from './feed.ts';
+import type { Feed, Found } from './feed.ts';
 import type { Sink } from './sink.ts';
 import { type Stretch, upTo } from './stretch.ts';
 
@@ -95,5 +95,20 @@ export class Watcher {
       return false;
     }
     return nowMs - this.#lastProgressMs >= stallMs;
+  }
+}
+
+/** A watcher's place in one of its channels: all that a slow one costs. */
+export class Place {
+  readonly feed: Feed<Place>;
+  readonly watcher: Watcher;
+  at: Position = { epoch: 0, seq: 0 };
+  isResetTold = false;
+  isReading = false;
+  found: Found | undefined;
+
+  constructor(feed: Feed<Place>, watcher: Watcher) {
+    this.feed = feed;
+    this.watcher = watcher;
   }
 }

@@ -1,0 +1,188 @@
+import { expect, test } from 'vitest';
+import { cursorChannels, decodeCursor } from '../../src/events/cursor.ts';
+import type { EventLog } from '../../src/events/event-log.ts';
+import { memoryEventLog } from '../../src/events/memory-event-log.ts';
+import { systemClock } from '../../src/flow/clock.ts';
+import { Audience } from '../../src/gateway/sse/audience.ts';
+import { FanOut } from '../../src/gateway/sse/fan-out.ts';
+import type { Sink } from '../../src/gateway/sse/sink.ts';
+import { Watcher } from '../../src/gateway/sse/watcher.ts';
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** The same numbers for the same seed. */
+function dice(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state * 1_664_525 + 1_013_904_223) % 2 ** 32;
+    return state / 2 ** 32;
+  };
+}
+
+/** A log that often has to read from a disk: answers come late, and may be out of date when they come. */
+function slowLog(log: EventLog, random: () => number): EventLog {
+  return {
+    ...log,
+    epoch: log.epoch,
+    append: (channel, event) => log.append(channel, event),
+    end: (channel) => log.end(channel),
+    watch: (channel, wake) => log.watch(channel, wake),
+    lastFrom: (channel, producer) => log.lastFrom(channel, producer),
+    close: () => log.close(),
+    read(channel, after, limit) {
+      const short = 1 + Math.floor(random() * limit);
+      if (random() < 0.4) return log.read(channel, after, short);
+      const early = random() < 0.5 ? log.read(channel, after, short) : undefined;
+      return (async () => {
+        for (let turns = random() * 5; turns > 0; turns--) await turn();
+        return early ?? log.read(channel, after, short);
+      })();
+    },
+  };
+}
+
+/** A browser that parks, leaves and comes back as the dice say. */
+class Visitor {
+  readonly seen = new Map<string, number[]>();
+  readonly gaps: string[] = [];
+  readonly #fanOut: FanOut;
+  readonly #keys: readonly string[];
+  readonly #random: () => number;
+  #watcher: Watcher | undefined;
+  #cursor: string | undefined;
+  #waiting = 0;
+
+  constructor(fanOut: FanOut, keys: readonly string[], random: () => number) {
+    this.#fanOut = fanOut;
+    this.#keys = cursorChannels(keys);
+    this.#random = random;
+  }
+
+  come(): void {
+    if (this.#watcher !== undefined) return;
+    const audience = new Audience('', this.#keys);
+    const watcher = new Watcher({ subject: '', expiresAtMs: undefined, idleLimitMs: 0, isLast: undefined, audience });
+    const known = this.#cursor === undefined ? undefined : decodeCursor(this.#cursor, this.#keys);
+    watcher.places = this.#keys.map((key) => this.#fanOut.add(watcher, key));
+    for (const [i, place] of watcher.places.entries()) if (known?.kind === 'positions') place.at = known.positions[i]!;
+    const sink: Sink = {
+      write: ({ bytes }) => {
+        if (this.#watcher === watcher) this.#take(bytes.toString());
+        this.#waiting = this.#random() < 0.2 ? 100 : 0;
+        return this.#waiting === 0;
+      },
+      waiting: 0,
+      end: () => undefined,
+      destroy: () => undefined,
+    };
+    Object.defineProperty(sink, 'waiting', { get: () => this.#waiting });
+    watcher.open(sink, 0);
+    this.#watcher = watcher;
+    this.#fanOut.start(watcher);
+  }
+
+  drain(): void {
+    this.#waiting = 0;
+    if (this.#watcher !== undefined) this.#fanOut.unpark(this.#watcher);
+  }
+
+  leave(): void {
+    if (this.#watcher === undefined) return;
+    this.#fanOut.remove(this.#watcher.places);
+    this.#watcher = undefined;
+  }
+
+  #take(text: string): void {
+    for (const block of text.split('\n\n').slice(0, -1)) {
+      // The line is cut here: the rest of what was written never arrives.
+      if (this.#random() < 0.02) {
+        this.leave();
+        return;
+      }
+      const [, id, name, data] = /^id: (\S+)\nevent: (\S+)\ndata: (.*)$/.exec(block)!;
+      this.#cursor = id;
+      const { channel, seq } = JSON.parse(data!);
+      if (name!.startsWith('hub.')) this.gaps.push(name!);
+      else this.seen.set(channel, [...(this.seen.get(channel) ?? []), seq]);
+    }
+  }
+}
+
+test.each(Array.from({ length: 25 }, (_, i) => i + 1))(
+  'with slow disks, full wires and cut lines everybody still sees every event once, in order (seed %i)',
+  async (seed) => {
+    const random = dice(seed);
+    const memory = memoryEventLog({ ringEvents: 100_000 });
+    const log = slowLog(memory, random);
+    const failures: unknown[] = [];
+    const fanOut = new FanOut({
+      log,
+      clock: { ...systemClock, monotonic: () => 0 },
+      bufferBytes: 10,
+      onFinished: () => undefined,
+      onReadFailed: (_, error) => failures.push(error),
+    });
+    const names = ['a', 'b', 'c'];
+    const all = names.map((name) => `default/${name}`);
+    const visitors = Array.from(
+      { length: 12 },
+      (_, i) => new Visitor(fanOut, i % 3 === 0 ? all : [all[i % 3]!], random),
+    );
+    const counts = new Map(names.map((name) => [name, 0]));
+    for (let step = 0; step < 300; step++) {
+      const name = names[Math.floor(random() * 3)]!;
+      for (let burst = random() * 4; burst > 0; burst--) {
+        counts.set(name, counts.get(name)! + 1);
+        void memory.append(`default/${name}`, { type: 'tick', atMs: 0, data: step, durable: false });
+      }
+      for (const visitor of visitors) {
+        const roll = random();
+        if (roll < 0.03) visitor.leave();
+        else if (roll < 0.3) visitor.come();
+        else if (roll < 0.6) visitor.drain();
+      }
+      if (random() < 0.5) await turn();
+    }
+    const isDone = (visitor: Visitor, i: number) =>
+      names.every(
+        (name, n) => (i % 3 !== 0 && n !== i % 3) || (visitor.seen.get(name)?.length ?? 0) >= counts.get(name)!,
+      );
+    for (let turns = 0; turns < 20_000 && !visitors.every(isDone); turns++) {
+      for (const visitor of visitors) {
+        visitor.come();
+        visitor.drain();
+      }
+      await turn();
+    }
+    for (const [i, visitor] of visitors.entries()) {
+      for (const [n, name] of names.entries()) {
+        if (i % 3 !== 0 && n !== i % 3) continue;
+        expect(visitor.seen.get(name)).toEqual(Array.from({ length: counts.get(name)! }, (_, k) => k + 1));
+      }
+      expect(visitor.gaps).toEqual([]);
+      visitor.leave();
+    }
+    expect(failures).toEqual([]);
+    expect(fanOut.size).toBe(0);
+    await memory.close();
+  },
+);
+
+test('a log that cannot be read ends the streams that need it, and says so', async () => {
+  const memory = memoryEventLog();
+  const failures: string[] = [];
+  const log: EventLog = slowLog(memory, () => 0.9);
+  log.read = async () => {
+    throw new Error('disk gone');
+  };
+  const fanOut = new FanOut({
+    log,
+    clock: systemClock,
+    bufferBytes: 10,
+    onFinished: () => undefined,
+    onReadFailed: (channel, error, watchers) => failures.push(`${channel}: ${error.message} (${watchers.length})`),
+  });
+  new Visitor(fanOut, ['default/a'], () => 0.5).come();
+  await expect.poll(() => failures).toEqual(['default/a: disk gone (1)']);
+  await memory.close();
+});
