@@ -8,6 +8,9 @@ export interface DebianTool {
   readonly isThere: () => boolean;
 }
 
+/** The Python that Debian's packages belong to; a `python3` found first on PATH may be another one. */
+export const debianPython = '/usr/bin/python3';
+
 export const debianTools = {
   chromium: {
     package: 'chromium',
@@ -17,7 +20,7 @@ export const debianTools = {
   pythonGrpc: {
     package: 'python3-grpcio',
     why: 'devices and callers in Python are tested',
-    isThere: () => spawnSync('python3', ['-c', 'import grpc, google.protobuf'], { stdio: 'ignore' }).status === 0,
+    isThere: () => spawnSync(debianPython, ['-c', 'import grpc, google.protobuf'], { stdio: 'ignore' }).status === 0,
   },
 } satisfies Record<string, DebianTool>;
 

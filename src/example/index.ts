@@ -1,4 +1,9 @@
-export { PumpServiceDefinition } from '../protocol/gen/signalbox/example/v1/pump.ts';
+export {
+  PumpAnswer,
+  PumpCommand,
+  PumpConfig,
+  PumpServiceDefinition,
+} from '../protocol/gen/signalbox/example/v1/pump.ts';
 export {
   type PumpCall,
   type PumpSimulation,

@@ -1,0 +1,1 @@
+export * from '../../src/example/index.ts';
