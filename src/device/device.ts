@@ -70,7 +70,7 @@ export class Device {
       concurrency,
       maxHeld,
       handlerGraceMs,
-      emit: (name, data) => this.emit(name, data),
+      emit: this.emit,
       wantTurnEnd,
       observe,
     });
@@ -136,9 +136,9 @@ export class Device {
    * is kept in memory, and sent again after a loss of the stream. Nobody has to wait for it.
    *
    * Throws `invalid-argument` for a name or data that cannot be sent. Rejects with `resource-exhausted` when the
-   * buffer is full, and with `unavailable` when the device is closed before.
+   * buffer is full, and with `unavailable` when the device is closed before. Bound: it may be handed on as it is.
    */
-  emit(name: string, data: unknown = null): Promise<void> {
+  readonly emit = (name: string, data: unknown = null): Promise<void> => {
     checkForeignEventType(name);
     const body = encodeMessage(DeviceEvent, {
       number: this.#eventNumber + 1,
@@ -167,7 +167,7 @@ export class Device {
     };
     this.#outbox.offer({ kind: 'event', subject: name, body, onAcknowledged });
     return promise;
-  }
+  };
 
   /**
    * Takes no new commands (the hub keeps them), lets running handlers end, waits until results and events are

@@ -9,6 +9,7 @@ export type { DeviceFact } from './facts.ts';
 export { type FileJournalOptions, fileJournal, type JournalFact } from './file-journal.ts';
 export type { DeviceTls } from './grpc-wire.ts';
 export type { CommandContext, HandleOptions, MethodImplementation, ServiceImplementation } from './handlers.ts';
+export type { Dial, HubWire, HubWireListener } from './hub-wire.ts';
 export type { Journal, JournalEntry } from './journal.ts';
 export type { JournalLimits } from './journal-index.ts';
 export type { TokenSource } from './link.ts';

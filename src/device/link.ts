@@ -1,4 +1,4 @@
-import { HubError, type HubErrorCode, toHubError } from '../errors.ts';
+import { HubError, toHubError } from '../errors.ts';
 import { Backoff } from '../flow/backoff.ts';
 import type { Clock } from '../flow/clock.ts';
 import { type DownFrame, decodeDown, encodeUp, protocolVersion, type UpBody } from '../protocol/frames.ts';
@@ -12,6 +12,7 @@ import {
 } from '../protocol/gen/signalbox/v1/device.ts';
 import type { DeviceEnd, DeviceState } from './device-state.ts';
 import { type DeviceFact, tell } from './facts.ts';
+import { goodbyeError } from './goodbye-error.ts';
 import type { Dial, HubWire } from './hub-wire.ts';
 import type { Outbox } from './outbox.ts';
 
@@ -58,6 +59,7 @@ interface Attempt {
   letGoOfDrain: () => void;
   pongDue: number | undefined;
   isBlocked: boolean;
+  isJudged: boolean;
 }
 
 const noop = (): void => undefined;
@@ -106,6 +108,7 @@ export class Link {
       letGoOfLiveness: noop,
       pongDue: undefined,
       isBlocked: false,
+      isJudged: false,
       letGoOfDrain: noop,
     };
     this.#attempt = attempt;
@@ -294,8 +297,7 @@ export class Link {
   }
 
   #onGoodbye(attempt: Attempt, { reason, message, mayReconnect, retryAfterMs }: Goodbye): void {
-    const said = goodbyes[reason] ?? goodbyes[GoodbyeReason.GOODBYE_REASON_UNSPECIFIED]!;
-    const error = new HubError(said.code, `the hub said goodbye (${said.word})${message ? `: ${message}` : ''}`);
+    const error = goodbyeError(reason, message);
     const isFinal =
       !mayReconnect ||
       (reason === GoodbyeReason.GOODBYE_REASON_UNAUTHENTICATED && typeof this.#options.token !== 'function') ||
@@ -344,6 +346,7 @@ export class Link {
     const { clock, events, observe } = this.#options;
     this.#drop();
     tell(observe, { kind: 'stream-ended', reason: error.message, error });
+    this.#judge(attempt);
     const announced = this.#drainAt === undefined ? undefined : Math.max(0, this.#drainAt - clock.monotonic());
     const retryInMs = Math.max(announced ?? 0, waitMs ?? announced ?? this.#nextWait(attempt));
     this.#drainAt = undefined;
@@ -357,10 +360,17 @@ export class Link {
     if (this.#state.kind === 'waiting') this.#letGoOfWait = clock.after(retryInMs, () => this.connect());
   }
 
-  #nextWait({ welcome, welcomedAt }: Attempt): number {
-    const { clock, stableAfterMs } = this.#options;
-    if (welcome && clock.monotonic() - welcomedAt >= stableAfterMs) this.#backoff.reset();
+  #nextWait(attempt: Attempt): number {
+    this.#judge(attempt);
     return this.#backoff.next();
+  }
+
+  /** Begins with short waits again after a stream that lived long enough; asked once for each. */
+  #judge(attempt: Attempt): void {
+    const { clock, stableAfterMs } = this.#options;
+    if (!attempt.welcome || attempt.isJudged) return;
+    attempt.isJudged = true;
+    if (clock.monotonic() - attempt.welcomedAt >= stableAfterMs) this.#backoff.reset();
   }
 
   /** Frees the stream there is. */
@@ -429,15 +439,3 @@ export class Link {
     this.#options.events.onState(state);
   }
 }
-
-const goodbyes: Readonly<Record<number, { code: HubErrorCode; word: string }>> = {
-  [GoodbyeReason.GOODBYE_REASON_UNSPECIFIED]: { code: 'unavailable', word: 'no reason given' },
-  [GoodbyeReason.GOODBYE_REASON_DISCONNECTED]: { code: 'unavailable', word: 'disconnected' },
-  [GoodbyeReason.GOODBYE_REASON_TAKEN_OVER]: { code: 'unavailable', word: 'taken over by a newer stream' },
-  [GoodbyeReason.GOODBYE_REASON_DRAINING]: { code: 'unavailable', word: 'draining' },
-  [GoodbyeReason.GOODBYE_REASON_PROTOCOL_ERROR]: { code: 'invalid-argument', word: 'protocol error' },
-  [GoodbyeReason.GOODBYE_REASON_UNAUTHENTICATED]: { code: 'unauthenticated', word: 'unauthenticated' },
-  [GoodbyeReason.GOODBYE_REASON_SLOW_CONSUMER]: { code: 'resource-exhausted', word: 'slow consumer' },
-  [GoodbyeReason.GOODBYE_REASON_LIVENESS]: { code: 'unavailable', word: 'nothing was heard of us' },
-  [GoodbyeReason.GOODBYE_REASON_OVERLOADED]: { code: 'resource-exhausted', word: 'overloaded' },
-};

@@ -237,6 +237,20 @@ describe('goodbye and drain', () => {
     expect(second.of('result')).toMatchObject([{ commandId: 'c1' }]);
   });
 
+  test('a drain after a stable session begins with short waits again', async () => {
+    const device = await dialling();
+    for (let attempt = 0; attempt < 4; attempt++) {
+      network.newest().close();
+      await clock.advance(5000);
+    }
+    network.newest().welcome();
+    await clock.advance(20_000);
+    network.newest().tell({ $case: 'drain', value: { reconnectAfterMs: 0, spreadMs: 0 } });
+    await clock.advance(0);
+    network.newest().close();
+    expect(device.state).toMatchObject({ kind: 'waiting', retryInMs: 250 });
+  });
+
   test('a hub that goes before the drain is over is given its time', async () => {
     const device = await dialling();
     network.newest().welcome();
@@ -550,7 +564,8 @@ describe('buffers', () => {
     const device = await dialling();
     network.newest().welcome();
     expect(() => device.emit('a', 1n)).toThrow(/"a" is not JSON/);
-    void device.emit('b', undefined);
+    const { emit } = device;
+    void emit('b', undefined);
     expect(network.newest().of('event')).toMatchObject([{ number: 1, name: 'b', json: 'null' }]);
   });
 });
