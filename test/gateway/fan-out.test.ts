@@ -2,9 +2,10 @@ import { expect, test } from 'vitest';
 import { cursorChannels, decodeCursor } from '../../src/events/cursor.ts';
 import type { EventLog } from '../../src/events/event-log.ts';
 import { memoryEventLog } from '../../src/events/memory-event-log.ts';
-import { systemClock } from '../../src/flow/clock.ts';
+import { type Clock, systemClock } from '../../src/flow/clock.ts';
 import { Audience } from '../../src/gateway/sse/audience.ts';
 import { FanOut } from '../../src/gateway/sse/fan-out.ts';
+import { encodeFrame } from '../../src/gateway/sse/frame.ts';
 import type { Sink } from '../../src/gateway/sse/sink.ts';
 import { Watcher } from '../../src/gateway/sse/watcher.ts';
 
@@ -16,6 +17,25 @@ function dice(seed: number): () => number {
   return () => {
     state = (state * 1_664_525 + 1_013_904_223) % 2 ** 32;
     return state / 2 ** 32;
+  };
+}
+
+/** No time passes: every round is one slice. */
+const wholeRounds: Clock = { ...systemClock, monotonic: () => 0 };
+
+/** Every step takes long: each is a slice of its own, and much happens in between. */
+function tinySlices(): Clock {
+  let ms = 0;
+  return {
+    now: () => 0,
+    monotonic: () => {
+      ms += 5;
+      return ms;
+    },
+    after(_, run) {
+      const next = setImmediate(run);
+      return () => clearImmediate(next);
+    },
   };
 }
 
@@ -117,7 +137,7 @@ test.each(Array.from({ length: 25 }, (_, i) => i + 1))(
     const failures: unknown[] = [];
     const fanOut = new FanOut({
       log,
-      clock: { ...systemClock, monotonic: () => 0 },
+      clock: seed % 2 === 0 ? wholeRounds : tinySlices(),
       bufferBytes: 10,
       onFinished: () => undefined,
       onReadFailed: (_, error) => failures.push(error),
@@ -185,4 +205,45 @@ test('a log that cannot be read ends the streams that need it, and says so', asy
   new Visitor(fanOut, ['default/a'], () => 0.5).come();
   await expect.poll(() => failures).toEqual(['default/a: disk gone (1)']);
   await memory.close();
+});
+
+test('what becomes visible while a disk is read is not forgotten, though no other wake-up comes', async () => {
+  const memory = memoryEventLog();
+  const append = () => void memory.append('default/a', { type: 'tick', atMs: 0, data: 1, durable: false });
+  const log = slowLog(memory, () => 0);
+  let hold: (() => void) | undefined;
+  let isSlow = false;
+  log.read = (channel, after, limit) => {
+    const page = memory.read(channel, after, limit);
+    if (!isSlow) return page;
+    isSlow = false;
+    return new Promise((resolve) => {
+      hold = () => resolve(page);
+    });
+  };
+  const fanOut = new FanOut({
+    log,
+    clock: wholeRounds,
+    bufferBytes: 10,
+    onFinished: () => undefined,
+    onReadFailed: () => undefined,
+  });
+  const visitor = new Visitor(fanOut, ['default/a'], () => 0.5);
+  visitor.come();
+  append();
+  await expect.poll(() => visitor.seen.get('a')).toEqual([1]);
+  isSlow = true;
+  append();
+  await expect.poll(() => hold).toBeDefined();
+  append();
+  for (let i = 0; i < 10; i++) await turn();
+  hold?.();
+  await expect.poll(() => visitor.seen.get('a')).toEqual([1, 2, 3]);
+  visitor.leave();
+  await memory.close();
+});
+
+test('no text can break out of its line in a frame', () => {
+  const frame = encodeFrame('a\rdata: forged\n\0', '{"a":\r\n1,\r"b":\0 2}').toString();
+  expect(frame).toBe('event: a data: forged  \ndata: {"a":  1, "b":  2}\n\n');
 });
