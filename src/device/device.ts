@@ -88,6 +88,7 @@ export class Device {
         onCommand: (command) => this.#runner.receive(command),
         onCancel: (commandId, reason) => this.#runner.cancel(commandId, reason),
         onState: (state) => this.#onState(state),
+        isBusy: () => this.#runner.isBusy || this.#outbox.results.size > 0,
       },
     });
     this.#letProcessGo = keepAlive();

@@ -30,6 +30,8 @@ export interface LinkEvents {
   onCommand(command: DeviceCommand): void;
   onCancel(commandId: string, reason: string): void;
   onState(state: DeviceState): void;
+  /** Whether commands run here, or results wait to be taken over. */
+  isBusy(): boolean;
 }
 
 export interface LinkOptions {
@@ -66,6 +68,9 @@ const noop = (): void => undefined;
 
 /** Where the wait after a takeover begins, when the hub gives no hint: two devices with one id must not fight fast. */
 const takenOverMs = 15_000;
+
+/** How often a device that is to leave a draining hub looks whether its work is done. */
+const busyCheckMs = 100;
 
 /** Keeps a stream to the hub: connects, resumes, watches over it, and connects again. */
 export class Link {
@@ -291,9 +296,12 @@ export class Link {
     this.#drainAt = clock.monotonic() + inMs;
     tell(observe, { kind: 'drain-announced', reconnectInMs: inMs });
     attempt.letGoOfDrain();
-    attempt.letGoOfDrain = clock.after(inMs, () => {
-      this.#lose(attempt, new HubError('unavailable', 'the hub is about to close'), 0);
-    });
+    const leave = (): void => {
+      // The draining hub waits for what runs here, and its callers with it; it ends the stream when it waits no more.
+      if (this.#options.events.isBusy()) attempt.letGoOfDrain = clock.after(busyCheckMs, leave);
+      else this.#lose(attempt, new HubError('unavailable', 'the hub is about to close'), 0);
+    };
+    attempt.letGoOfDrain = clock.after(inMs, leave);
   }
 
   #onGoodbye(attempt: Attempt, { reason, message, mayReconnect, retryAfterMs }: Goodbye): void {

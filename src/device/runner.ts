@@ -118,6 +118,11 @@ export class Runner implements JobHost {
     }
   }
 
+  /** Whether a handler runs. */
+  get isBusy(): boolean {
+    return this.#active > 0;
+  }
+
   /** Resolves when no handler runs. */
   idle(): Promise<void> {
     if (this.#active === 0) return Promise.resolve();

@@ -1,4 +1,4 @@
-import { BinaryWriter } from '@bufbuild/protobuf/wire';
+import { encodeMessage } from './codec.ts';
 import { ConnectRequest, ConnectResponse } from './gen/signalbox/v1/device.ts';
 
 /** A frame from a device to the hub, as generated from `device.proto`. */
@@ -11,15 +11,12 @@ export type DownBody = NonNullable<DownFrame['body']>;
 /** Version of the stream protocol; `hello` with another one is refused. */
 export const protocolVersion = 1;
 
-// One writer for all frames: it is empty again after finish(), and reuse halves the cost of encoding.
-const writer = new BinaryWriter();
-
 export function encodeUp(frame: UpFrame): Buffer {
-  return asBuffer(ConnectRequest.encode(frame, writer).finish());
+  return asBuffer(encodeMessage(ConnectRequest, frame));
 }
 
 export function encodeDown(frame: DownFrame): Buffer {
-  return asBuffer(ConnectResponse.encode(frame, writer).finish());
+  return asBuffer(encodeMessage(ConnectResponse, frame));
 }
 
 /** Throws an `Error` on bytes that are not a frame. */
