@@ -1,0 +1,67 @@
+import type { DevicesVerbs } from './actors/devices.ts';
+import type { HubVerbs } from './actors/hub.ts';
+import type { SqliteVerbs } from './actors/sqlite.ts';
+import { type Bench, type Contender, during, takeTurns } from './harness.ts';
+
+/** Background of queued commands that leaves the machine room, in commands a second. */
+const easy = 200;
+const livePerSecond = 200;
+
+/**
+ * Queued commands over SQLite: each is stored, sent, answered, and its result stored, for 100 callers at once. Beside
+ * it one row per transaction in bare better-sqlite3, as durable. And what live commands feel of it meanwhile.
+ */
+export async function queued(bench: Bench): Promise<void> {
+  const bytes = 100;
+  const hub = await bench.start<HubVerbs>('hub');
+  const devices = await bench.start<DevicesVerbs>('devices');
+  const sqlite = await bench.start<SqliteVerbs>('sqlite');
+  const { grpc } = await hub.call('open', { store: 'sqlite' });
+  await devices.call('open', { address: grpc, prefix: 'queued', count: 100 });
+  await devices.call('open', { address: grpc, prefix: 'live', count: 20 });
+
+  const live = (seconds: number) =>
+    hub.call('pacedCommands', { prefix: 'live', count: 20, perSecond: livePerSecond, seconds, bytes });
+  const background = { prefix: 'queued', count: 100, bytes, whenOffline: 'queue' } as const;
+  const contenders: Record<string, Contender> = {
+    alone: async (seconds) => ({ ...(await live(seconds)) }),
+    async easy(seconds) {
+      const [latency] = await Promise.all([
+        live(seconds),
+        hub.call('pacedCommands', { ...background, perSecond: easy, seconds }),
+      ]);
+      return { ...latency };
+    },
+    async full(seconds) {
+      const { result, cpuUs } = await during({ hub }, () =>
+        Promise.all([live(seconds), hub.call('commands', { ...background, seconds })]),
+      );
+      const [latency, load] = result;
+      const operations = load.operations + latency.operations;
+      return {
+        ...latency,
+        perSecond: load.operations / load.seconds,
+        queuedP99Ms: load.p99Ms,
+        cpu: cpuUs.hub! / operations,
+      };
+    },
+    async one(seconds) {
+      const load = await sqlite.call('transactions', { seconds, bytes });
+      return { perSecond: load.operations / load.seconds, p99Ms: load.p99Ms };
+    },
+  };
+  const turns = bench.isQuick ? { rounds: 3, seconds: 1.2 } : { rounds: 7, seconds: 3 };
+  const { alone, easy: some, full, one } = await takeTurns(contenders, turns);
+  const bare = 'bare better-sqlite3, a transaction each';
+  bench.report('queued commands per second, 100 callers', '1/s', full!.perSecond!, { [bare]: one!.perSecond! });
+  bench.report('p99 of queued commands', 'ms', full!.queuedP99Ms!);
+  bench.report('hub CPU per command', 'us', full!.cpu!);
+  for (const [name, number] of [
+    ['p50', 'p50Ms'],
+    ['p99', 'p99Ms'],
+  ] as const) {
+    const yardstick = { 'no queued commands': alone![number]! };
+    bench.report(`${name} of live commands, ${easy} queued/s meanwhile`, 'ms', some![number]!, yardstick);
+    bench.report(`${name} of live commands, as many queued as it can meanwhile`, 'ms', full![number]!, yardstick);
+  }
+}
