@@ -129,3 +129,23 @@ test('an event and its place are the same in every process that reads the cursor
   again.close();
   await log.close();
 });
+
+test('nothing is seen before an earlier event of its channel is stored, and a lost one leaves a gap', () => {
+  const tail = new EventTail(7);
+  const channel = tail.open('t/a');
+  const pending = [1, 2, 3].map((n) => tail.add(channel, newEvent(n), 'pending'));
+  tail.add(channel, newEvent(4), 'kept');
+  const seen = () => tail.read('t/a', { epoch: 7, seq: 0 }, 10).events.map(numberOf);
+  tail.settle(channel, pending[1]!, 'kept');
+  expect(seen()).toEqual([]);
+  tail.settle(channel, pending[0]!, 'kept');
+  expect(seen()).toEqual([1, 2]);
+  tail.settle(channel, pending[2]!, 'lost');
+  expect(seen()).toEqual([1, 2]);
+  expect(tail.read('t/a', { epoch: 7, seq: 2 }, 10)).toMatchObject({
+    gap: { kind: 'gap', epoch: 7, from: 3, to: 3 },
+    events: [{ seq: 4 }],
+    atEnd: true,
+  });
+  tail.close();
+});

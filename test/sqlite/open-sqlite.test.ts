@@ -278,3 +278,11 @@ test('a durable event that is no JSON, or at no time, is refused and leaves no h
   expect(found).toHaveLength(1);
   expect(found[0]).toMatchObject({ seq: 1 });
 });
+
+test('a volatile event does not overtake a durable one of its producer while that one is looked up', async () => {
+  const { log } = await openStore(':memory:');
+  const send = (n: number, durable: boolean) =>
+    log.append('t/a', newEvent(n, { durable, producer: { id: 'boot-1', seq: n } }));
+  await Promise.all([send(1, true), send(2, false), send(3, true), send(4, false)]);
+  expect((await readAll(log, 't/a')).numbers).toEqual([1, 2, 3, 4]);
+});
