@@ -10,6 +10,7 @@ import {
 } from 'fastify-type-provider-zod';
 import { toHubError } from '../errors.ts';
 import { addAccess } from './access.ts';
+import type { GatewayFact } from './facts.ts';
 import { addGuards } from './guards.ts';
 import { parseJsonBody } from './json-body.ts';
 import { problem, problemHeaders, problemOf, problemType, RequestError } from './problem.ts';
@@ -73,21 +74,10 @@ export async function createApp(room: Room, allowedHosts: readonly string[] | un
     });
   });
 
+  addRequestFacts(app, room, observe);
   addGuards(app, { allowedHosts, allowedOrigins: options.allowedOrigins ?? [] });
   addAccess(app, options.authenticator, room.tickets);
   addRequestDeadline(app, room);
-  app.addHook('onResponse', async (request, reply) => {
-    // How long a stream was open is told by its own fact, and is no measure of speed.
-    if (reply.raw.getHeader('content-type') === streamHeaders['content-type']) return;
-    observe({
-      kind: 'request-ended',
-      method: request.method,
-      route: request.routeOptions.url ?? 'unknown',
-      status: reply.statusCode,
-      durationMs: reply.elapsedTime,
-    });
-  });
-
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -119,6 +109,25 @@ export async function createApp(room: Room, allowedHosts: readonly string[] | un
   if (options.page !== undefined) addPageRoutes(app, options.page);
   await app.ready();
   return app;
+}
+
+/** Tells of every request, also of those whose caller left before the answer. */
+function addRequestFacts(app: App, { clock }: Room, observe: (fact: GatewayFact) => void): void {
+  app.addHook('onRequest', async (request, reply) => {
+    const startMs = clock.monotonic();
+    reply.raw.once('close', () => {
+      // How long a stream was open is told by its own fact, and is no measure of speed.
+      if (reply.raw.getHeader('content-type') === streamHeaders['content-type']) return;
+      observe({
+        kind: 'request-ended',
+        method: request.method,
+        route: request.routeOptions.url ?? 'unknown',
+        status: reply.raw.statusCode,
+        isComplete: reply.raw.writableFinished,
+        durationMs: clock.monotonic() - startMs,
+      });
+    });
+  });
 }
 
 /** Cuts a request whose body does not come, or an answer that is not read: node does so for HTTP/1.1 only. */

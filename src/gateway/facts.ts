@@ -10,6 +10,8 @@ export type GatewayFact =
       /** The route's pattern (`/v1/clients/:id`), never the URL: it has few values and no secrets. */
       readonly route: string;
       readonly status: number;
+      /** False when the caller left before the whole answer was sent. */
+      readonly isComplete: boolean;
       readonly durationMs: number;
     }
   /** Something went wrong inside; the caller was told no more than `internal`. */

@@ -1,15 +1,20 @@
-import { expect, test, vi } from 'vitest';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { openAuthenticator } from '../../src/auth/open-authenticator.ts';
 import { memoryEventLog } from '../../src/events/memory-event-log.ts';
 import { serveGateway } from '../../src/gateway/index.ts';
 import { Hub } from '../../src/hub/hub.ts';
 import { memoryCommandStore } from '../../src/hub/memory-command-store.ts';
+import { openSqlite } from '../../src/sqlite/index.ts';
 import { scriptedDevice } from '../../src/testing/index.ts';
 import { watch } from './support.ts';
 
-async function house() {
-  const log = memoryEventLog();
-  const hub = new Hub({ log, commands: memoryCommandStore() });
+async function house(storeDirectory?: string) {
+  const store = storeDirectory === undefined ? undefined : await openSqlite({ directory: storeDirectory });
+  const log = store?.log ?? memoryEventLog();
+  const hub = new Hub({ log, commands: store?.commands ?? memoryCommandStore() });
   const gateway = await serveGateway({ hub, log, authenticator: openAuthenticator(), addresses: ['127.0.0.1:0'] });
   return {
     hub,
@@ -17,7 +22,7 @@ async function house() {
     async [Symbol.asyncDispose]() {
       await gateway.close({ timeoutMs: 1_000 });
       await hub.close();
-      await log.close();
+      await (store ?? log).close();
     },
   };
 }
@@ -85,4 +90,39 @@ test('with a real hub: a command that is queued, watched, left and cancelled', a
   expect((await stream.event()).name).toBe('command.queued');
   await fetch(`${at.url}/v1/commands/${commandId}/cancel`, { method: 'POST' });
   expect((await stream.rest()).at(-1)!.name).toBe('command.cancelled');
+});
+
+test('with the embedded store: a browser that was away over a restart of the hub misses nothing that is kept', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'gateway-hub-'));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  const queued = { whenOffline: 'queue', ttlMs: 60_000 };
+  let cursor: string;
+  let first: string;
+  let second: string;
+  {
+    await using at = await house(directory);
+    const reader = await watch(`${at.url}/v1/clients/pump-7/events`);
+    await reader.next();
+    first = ((await (await send(at.url, queued)).json()) as { commandId: string }).commandId;
+    const event = await reader.event();
+    expect(JSON.parse(event.data).data).toMatchObject({ commandId: first, state: 'queued' });
+    cursor = event.id;
+    reader.leave();
+    second = ((await (await send(at.url, queued)).json()) as { commandId: string }).commandId;
+  }
+  await using at = await house(directory);
+  const reader = await watch(`${at.url}/v1/clients/pump-7/events`, { headers: { 'last-event-id': cursor } });
+  const ids: string[] = [];
+  const names: string[] = [];
+  while (!ids.includes(second)) {
+    const { name, data } = await reader.event();
+    names.push(name);
+    ids.push(JSON.parse(data).data?.commandId);
+  }
+  expect(ids).not.toContain(first);
+  expect(names.filter((name) => name.startsWith('hub.')).length).toBeLessThanOrEqual(1);
+  await fetch(`${at.url}/v1/commands/${second}/cancel`, { method: 'POST' });
+  let last = await reader.event();
+  while (last.name !== 'command.cancelled') last = await reader.event();
+  reader.leave();
 });

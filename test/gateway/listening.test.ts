@@ -201,3 +201,27 @@ test('close cuts what does not end in time', async () => {
   await at.gateway.close({ timeoutMs: 50 });
   expect(await running).toBe('cut');
 });
+
+test('an answer that nobody reads is cut, over HTTP/1.1 and HTTP/2', async () => {
+  const ended: string[] = [];
+  for (const secure of [false, true]) {
+    await using at = await rig({
+      ...(secure ? { tls } : {}),
+      limits: { requestMs: 300 },
+      metrics: async () => ({ contentType: 'text/plain', body: 'x'.repeat(40_000_000) }),
+      observe: (fact) => fact.kind === 'request-ended' && ended.push(`${fact.route} ${fact.isComplete}`),
+    });
+    const plain = secure ? undefined : connect(at.port, '127.0.0.1');
+    plain?.on('error', () => undefined).pause();
+    plain?.write('GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n');
+    const session = secure ? connectHttp2(at.url, { ca: tls.cert }) : undefined;
+    const stream = session?.request({ ':path': '/metrics' });
+    stream?.on('error', () => undefined).pause();
+    await vi.waitFor(
+      () => expect(ended).toEqual(secure ? ['/metrics false', '/metrics false'] : ['/metrics false']),
+      10_000,
+    );
+    plain?.destroy();
+    session?.destroy();
+  }
+});

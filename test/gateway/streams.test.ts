@@ -271,6 +271,7 @@ test('a browser that leaves gives its place back and cancels nothing', async () 
   reader.leave();
   await vi.waitFor(() => expect(at.gateway.openStreams).toBe(0));
   expect(facts).toContainEqual(expect.objectContaining({ kind: 'stream-closed', reason: 'left', open: 0 }));
+  expect(facts).not.toContainEqual(expect.objectContaining({ kind: 'request-ended' }));
   expect(at.hub.cancelled).toEqual([]);
 });
 

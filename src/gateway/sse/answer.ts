@@ -43,7 +43,8 @@ export async function answerStream(
   const headers = { ...(reply.getHeaders() as Record<string, string>), ...answer.headers };
   const finish = (status: number, more: Record<string, string>): void => {
     reply.hijack();
-    reply.raw.writeHead(status, { ...headers, ...more });
+    for (const [name, value] of Object.entries({ ...headers, ...more })) reply.raw.setHeader(name, value);
+    reply.raw.statusCode = status;
     reply.raw.end();
   };
   if (request.method === 'HEAD') return finish(200, streamHeaders);

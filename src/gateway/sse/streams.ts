@@ -240,10 +240,12 @@ export class Streams {
 }
 
 function sendHeaders(response: ServerResponse | Http2ServerResponse, headers: Record<string, string | string[]>): void {
+  // One by one, as what writeHead is given cannot be asked for afterwards.
+  for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
   if ('stream' in response) {
-    response.writeHead(200, headers);
-    return;
+    response.writeHead(200);
+  } else {
+    response.writeHead(200);
+    response.flushHeaders();
   }
-  response.writeHead(200, headers);
-  response.flushHeaders();
 }
