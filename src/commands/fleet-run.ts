@@ -116,8 +116,9 @@ export class FleetRun<T> implements AsyncIterable<FleetOutcome<T>> {
         if (running === 0 && (isStopped || next === ids.length)) break;
         await new Promise<void>((resolve) => {
           wake = resolve;
-          const waitMs = mayBeginAtMs - clock.monotonic();
-          if (next < ids.length && running < concurrency && waitMs > 0) stopTimer = clock.after(waitMs, resolve);
+          // Only the rate holds it back: its time may have come since the loop above looked.
+          const waitMs = Math.max(0, mayBeginAtMs - clock.monotonic());
+          if (!isStopped && next < ids.length && running < concurrency) stopTimer = clock.after(waitMs, resolve);
           signal?.addEventListener('abort', wake);
         });
         stopTimer?.();

@@ -186,6 +186,26 @@ describe('the pace', () => {
     for (let i = 2; i < begun.length; i++) expect(begun[i]! - begun[i - 2]!).toBeLessThanOrEqual(1);
   });
 
+  test('a run does not fall asleep when its turn comes between two looks at the clock', async () => {
+    class MovingClock extends ManualClock {
+      override monotonic(): number {
+        this.advance(1);
+        return super.monotonic();
+      }
+    }
+    const transport = new ScriptedTransport(succeed);
+    const clock = new MovingClock();
+    const run = fleet({ ids: ids(20) }, { transport, clock, ratePerSecond: 100 })
+      .request(payload)
+      .all();
+    for (let i = 0; i < 40; i++) {
+      await settled();
+      clock.advance(10);
+    }
+    expect(transport.sent.length).toBe(20);
+    await run;
+  });
+
   test('after too many failures the rest is skipped, and what is on its way is told', async () => {
     const transport = new ScriptedTransport();
     const run = fleet({ ids: ids(6) }, { transport, concurrency: 3, abortAfterFailures: 2 })
