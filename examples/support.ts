@@ -13,8 +13,8 @@ export interface PumpOptions extends DeviceOptions {
 /** A pump that is connected, and lets go of everything at the end of its block. */
 export interface Pump extends AsyncDisposable {
   readonly device: Device;
-  /** Lets commands end, then leaves the hub. */
-  close(): Promise<void>;
+  /** Lets commands end, then leaves the hub. As `device.close`. */
+  close(options?: { timeoutMs?: number }): Promise<void>;
 }
 
 /** Connects a simulated pump that takes both forms of the contract: the service, and `PumpCommand` as one message. */
@@ -42,9 +42,9 @@ export async function connectPump({ rampMs, temperatureEveryMs = 0, ...options }
     },
     { result: protoCodec(PumpAnswer) },
   );
-  const close = async (): Promise<void> => {
+  const close = async (wait?: { timeoutMs?: number }): Promise<void> => {
     stop();
-    await device.close();
+    await device.close(wait);
   };
-  return { device, close, [Symbol.asyncDispose]: close };
+  return { device, close, [Symbol.asyncDispose]: () => close() };
 }
