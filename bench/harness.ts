@@ -25,7 +25,7 @@ export interface Bench {
   /** Says something about the run, to people. */
   say(text: string): void;
   /** Starts `actors/<name>.ts` in a process of its own; it ends with the bench. */
-  start<V extends Verbs>(name: string, options?: { nodeArgs?: readonly string[] }): Promise<Actor<V>>;
+  start<V extends Verbs>(name: string): Promise<Actor<V>>;
   /** Ends the processes that were started, before others take their place. */
   stopAll(): Promise<void>;
 }
@@ -51,8 +51,17 @@ const verbTimeoutMs = 120_000;
 /** Starts processes, and ends all of them when it is disposed. */
 export class Stage implements AsyncDisposable {
   readonly #actors = new Set<AnyActor>();
+  readonly #nodeArgs: readonly string[];
+  #started = 0;
 
-  async start<V extends Verbs>(name: string, nodeArgs: readonly string[] = []): Promise<Actor<V>> {
+  /** Every process gets `nodeArgs`; `%` in them stands for its name and number. */
+  constructor(nodeArgs: readonly string[]) {
+    this.#nodeArgs = nodeArgs;
+  }
+
+  async start<V extends Verbs>(name: string): Promise<Actor<V>> {
+    const label = `${name}-${++this.#started}`;
+    const nodeArgs = this.#nodeArgs.map((arg) => arg.replace('%', label));
     const child = fork(path.join(import.meta.dirname, 'actors', `${name}.ts`), {
       execArgv: ['--expose-gc', '--disable-warning=ExperimentalWarning', ...nodeArgs],
       serialization: 'advanced',
@@ -104,8 +113,9 @@ function actorOf<V extends Verbs>(name: string, child: ChildProcess): Actor<V> {
     call: (verb, ...[value]) => ask(verb, value),
     own: (verb) => ask(verb, undefined),
     async stop() {
-      if (child.exitCode === null && child.signalCode === null) child.kill(waiting.size > 0 ? 'SIGKILL' : 'SIGTERM');
-      const killer = setTimeout(() => child.kill('SIGKILL'), 2000);
+      // An actor ends by itself when nobody asks any more: so it writes its profile and removes its files.
+      if (child.connected) child.disconnect();
+      const killer = setTimeout(() => child.kill('SIGKILL'), 10_000);
       await ended;
       clearTimeout(killer);
     },

@@ -1,4 +1,5 @@
-// `npm run bench [-- name ...] [--json] [--quick]`: measures, each thing beside its yardsticks.
+// `npm run bench [-- name ...] [--json] [--quick] [--profile folder]`: measures, each thing beside its
+// yardsticks. With a folder, every process leaves a CPU profile there (for Chrome's developer tools, or speedscope).
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
@@ -16,7 +17,11 @@ import { table } from './table.ts';
 const benches: Record<string, (bench: Bench) => Promise<void>> = { commands, rpc, queued, sse, idle, resume };
 
 const { values: flags, positionals } = parseArgs({
-  options: { json: { type: 'boolean', default: false }, quick: { type: 'boolean', default: false } },
+  options: {
+    json: { type: 'boolean', default: false },
+    quick: { type: 'boolean', default: false },
+    profile: { type: 'string' },
+  },
   allowPositionals: true,
 });
 const names = positionals.length > 0 ? positionals : Object.keys(benches);
@@ -31,13 +36,13 @@ for (const name of names) {
   const begun = performance.now();
   say(`\n${name} ...`);
   const figures: Figure[] = [];
-  const stage = new Stage();
+  const stage = new Stage(profiling(name));
   try {
     await benches[name]!({
       isQuick: flags.quick,
       hasPeers,
       say,
-      start: (actor, { nodeArgs } = {}) => stage.start(actor, nodeArgs),
+      start: (actor) => stage.start(actor),
       stopAll: () => stage[Symbol.asyncDispose](),
       report(metric, unit, value, yardsticks = {}) {
         const beside = Object.entries(yardsticks);
@@ -75,6 +80,12 @@ function installPeers(): boolean {
   const { status } = spawnSync('npm', flags, { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] });
   if (status !== 0) say('skipped: socket.io, better-sse and NATS, npm could not install them');
   return status === 0;
+}
+
+/** Node's arguments for each process; `%` stands for its name. */
+function profiling(bench: string): string[] {
+  if (flags.profile === undefined) return [];
+  return ['--cpu-prof', `--cpu-prof-dir=${path.resolve(flags.profile)}`, `--cpu-prof-name=${bench}-%.cpuprofile`];
 }
 
 /** The machine and what runs on it, without its name. */

@@ -35,7 +35,6 @@ export const verbs = actor({
     if (store === 'sqlite') {
       const directory = mkdtempSync(path.join(tmpdir(), 'signalbox-bench-'));
       process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
-      process.once('SIGTERM', () => process.exit());
       ({ commands, log } = await openSqlite({ directory }));
     }
     hub = new Hub({ log, commands });

@@ -16,7 +16,6 @@ export const verbs = actor({
     const child = spawn('nats-server', ['-a', '127.0.0.1', '-p', '-1'], { stdio: ['ignore', 'ignore', 'pipe'] });
     server = child;
     process.once('exit', () => child.kill());
-    process.once('SIGTERM', () => process.exit());
     for await (const text of child.stderr) {
       const address = /Listening for client connections on (\S+)/.exec(String(text))?.[1];
       if (address !== undefined) return address;

@@ -9,7 +9,6 @@ import { closedLoop } from '../load.ts';
 
 const directory = mkdtempSync(path.join(tmpdir(), 'signalbox-bench-'));
 process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
-process.once('SIGTERM', () => process.exit());
 const database = new Database(path.join(directory, 'bench.db'));
 database.pragma('journal_mode = WAL');
 database.pragma('synchronous = FULL');
