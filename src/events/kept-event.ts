@@ -1,4 +1,3 @@
-import type { ChannelTail } from './channel-tail.ts';
 import { channelName } from './channels.ts';
 import type { LogEvent, NewEvent } from './event-log.ts';
 
@@ -6,9 +5,16 @@ import type { LogEvent, NewEvent } from './event-log.ts';
 const overheadBytes = 160;
 const unknownDataBytes = 256;
 
+/** What an event knows of the channel that keeps it. */
+interface Keeper {
+  readonly key: string;
+  readonly epoch: number;
+  bytes: number;
+}
+
 /** An event in the memory of a log. Its JSON is made when somebody first asks for it. */
 export class KeptEvent implements LogEvent {
-  readonly #tail: ChannelTail;
+  readonly #keeper: Keeper;
   readonly seq: number;
   readonly type: string;
   readonly atMs: number;
@@ -22,8 +28,8 @@ export class KeptEvent implements LogEvent {
   #dataJson: string | undefined = undefined;
   #json: string | undefined = undefined;
 
-  constructor(tail: ChannelTail, seq: number, event: NewEvent, keptAt: number, state: 'kept' | 'pending') {
-    this.#tail = tail;
+  constructor(keeper: Keeper, seq: number, event: NewEvent, keptAt: number, state: 'kept' | 'pending') {
+    this.#keeper = keeper;
     this.seq = seq;
     this.type = event.type;
     this.atMs = event.atMs;
@@ -34,11 +40,11 @@ export class KeptEvent implements LogEvent {
   }
 
   get channel(): string {
-    return this.#tail.key;
+    return this.#keeper.key;
   }
 
   get epoch(): number {
-    return this.#tail.epoch;
+    return this.#keeper.epoch;
   }
 
   json(): string {
@@ -67,7 +73,7 @@ export class KeptEvent implements LogEvent {
 
   #grow(bytes: number): void {
     this.bytes += bytes;
-    this.#tail.bytes += bytes;
+    this.#keeper.bytes += bytes;
   }
 }
 

@@ -43,7 +43,7 @@ export class StoreThread {
     const file = import.meta.url.endsWith('.ts') ? './thread.ts' : './thread.js';
     const worker = new Worker(new URL(file, import.meta.url), { workerData, execArgv: [], name: 'signalbox-store' });
     const thread = new StoreThread(worker, options);
-    await new Promise<void>((resolve, reject) => {
+    const opened = new Promise<void>((resolve, reject) => {
       worker.once('error', reject);
       worker.once('exit', () => reject(new HubError('unavailable', 'the thread of the store ended')));
       worker.once('message', (message: FromThread) => {
@@ -51,6 +51,13 @@ export class StoreThread {
         else resolve();
       });
     });
+    try {
+      await opened;
+    } catch (error) {
+      // Its end is no news: whoever opens hears of it here.
+      thread.#closing = Promise.resolve();
+      throw error;
+    }
     return thread;
   }
 
