@@ -29,6 +29,8 @@ const sliceMs = 4;
 /** After a round the fan-out rests this many times as long as it worked: it takes at most 40 % of a core, and what
  *  happens meanwhile is joined into one write for each watcher. */
 const restFactor = 1.5;
+/** While events wait for those who are up to date, there is enough to join: only others get their turn. */
+const behindRestFactor = 0.25;
 const maxRestMs = 100;
 
 /**
@@ -43,6 +45,7 @@ export class FanOut {
   #round: Iterator<void> | undefined;
   #isScheduled = false;
   #workedMs = 0;
+  #isBehind = false;
   #notBeforeMs = 0;
   #nowMs = 0;
 
@@ -128,8 +131,10 @@ export class FanOut {
     this.#workedMs += endMs - startMs;
     if (isDone) {
       this.#round = undefined;
-      this.#notBeforeMs = endMs + Math.min(this.#workedMs * restFactor, maxRestMs);
+      const factor = this.#isBehind ? behindRestFactor : restFactor;
+      this.#notBeforeMs = endMs + Math.min(this.#workedMs * factor, maxRestMs);
       this.#workedMs = 0;
+      this.#isBehind = false;
     }
     if (!isDone || this.#woken.size > 0) this.#schedule();
   };
@@ -153,7 +158,10 @@ export class FanOut {
     if (page === undefined || (page.events.length === 0 && page.gap === undefined)) return;
     const stretch = this.#stretch(feed, feed, page);
     feed.head = stretch.next;
-    if (!stretch.atEnd) this.#woken.add(feed);
+    if (!stretch.atEnd) {
+      this.#woken.add(feed);
+      this.#isBehind = true;
+    }
     // Nobody joins in the middle of this, though it is cut into slices: that happens only in `#catchUp`.
     for (const place of feed.live) {
       this.#give(place, stretch);
