@@ -7,9 +7,9 @@ import {
   StartResponse,
 } from '../../src/protocol/gen/signalbox/example/v1/pump.ts';
 import { scriptedDevice } from '../../src/testing/index.ts';
+import { Program } from '../support/program.ts';
 import { root } from '../support/sources.ts';
 import { connected, startHub } from './hub.ts';
-import { Program } from './program.ts';
 
 // buf curl is grpc-go inside. Without --schema it asks the hub's reflection for every type.
 function bufCurl(address: string, method: string, data?: string): Program {

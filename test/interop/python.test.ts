@@ -8,11 +8,13 @@ import {
 } from '../../src/protocol/gen/signalbox/example/v1/pump.ts';
 import { scriptedDevice } from '../../src/testing/index.ts';
 import { describeNeeding } from '../support/needs.ts';
+import { Program } from '../support/program.ts';
 import { connected, startHub } from './hub.ts';
-import { Program } from './program.ts';
 
 const python = (script: string, ...args: string[]): Program =>
-  new Program(debianPython, [`examples/python/${script}`, ...args], { PYTHONDONTWRITEBYTECODE: '1' });
+  new Program(debianPython, [`examples/python/${script}`, ...args], {
+    env: { PYTHONDONTWRITEBYTECODE: '1' },
+  });
 
 describeNeeding('pythonGrpc', "Debian's python3-grpcio", () => {
   test('a device in Python takes commands, tells an event, and leaves on Ctrl-C', async () => {

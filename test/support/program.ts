@@ -1,8 +1,8 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { onTestFinished } from 'vitest';
-import { root } from '../support/sources.ts';
+import { root } from './sources.ts';
 
-/** A program that is not ours, read as it writes. It is killed when the test ends. */
+/** A program in a process of its own, read as it writes. It is killed when the test ends. */
 export class Program {
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #waiting = new Set<() => void>();
@@ -11,8 +11,12 @@ export class Program {
   stdout = '';
   stderr = '';
 
-  constructor(command: string, args: readonly string[], env: Record<string, string> = {}) {
-    this.#child = spawn(command, args, { cwd: root, env: { ...process.env, ...env } });
+  constructor(
+    command: string,
+    args: readonly string[],
+    { env = {}, cwd = root }: { env?: Record<string, string>; cwd?: string } = {},
+  ) {
+    this.#child = spawn(command, args, { cwd, env: { ...process.env, ...env } });
     const read = (name: 'stdout' | 'stderr') => (chunk: Buffer) => {
       this[name] += String(chunk);
       this.#wake();
