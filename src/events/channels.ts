@@ -39,3 +39,10 @@ export function checkForeignEventType(type: string): void {
       `event type "${type}" is reserved: ${reservedPrefixes.join(', ')} are the hub's`,
     );
 }
+
+/** Throws `invalid-argument` unless callers may publish to `name`: the hub's own channels are written by the hub alone. */
+export function checkForeignChannel(name: string): void {
+  checkChannelName(name);
+  if (name === fleetChannel || reservedPrefixes.some((prefix) => name.startsWith(prefix)))
+    throw new HubError('invalid-argument', `channel "${name}" is written by the hub alone`);
+}

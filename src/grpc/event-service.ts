@@ -1,16 +1,79 @@
+import { requireChannel, requireScope } from '../auth/index.ts';
 import { HubError } from '../errors.ts';
-import type { EventLog } from '../events/event-log.ts';
+import {
+  channelKey,
+  channelName,
+  checkChannelName,
+  checkForeignChannel,
+  checkForeignEventType,
+} from '../events/channels.ts';
+import { decodeCursor } from '../events/cursor.ts';
+import type { EventLog, LogEvent } from '../events/event-log.ts';
+import { watchEvents } from '../events/watch-events.ts';
 import type { Clock } from '../flow/clock.ts';
-import { EventServiceDefinition } from '../protocol/gen/signalbox/v1/event.ts';
+import {
+  type Event,
+  EventServiceDefinition,
+  type WatchEventsRequest,
+  type WatchEventsResponse,
+} from '../protocol/gen/signalbox/v1/event.ts';
 import { type GrpcService, grpcService } from './service.ts';
 
-export function eventService(_log: EventLog, _clock: Clock): GrpcService {
+/** Channels that one watcher reads at most: their positions have to fit into one cursor. */
+const maxChannels = 16;
+
+/** Lets callers read channels (scope `events:read`, by pattern) and add to those that are not the hub's (`events:publish`). */
+export function eventService(log: EventLog, clock: Clock): GrpcService {
   return grpcService(EventServiceDefinition, {
-    watchEvents() {
-      throw new HubError('unimplemented', 'not yet');
+    watchEvents(request, { principal, signal }) {
+      requireScope(principal, 'events:read');
+      for (const channel of request.channels) {
+        checkChannelName(channel);
+        requireChannel(principal, channel);
+      }
+      return watch(log, request, principal.tenant, signal);
     },
-    async publishEvent() {
-      throw new HubError('unimplemented', 'not yet');
+
+    async publishEvent({ channel, type, json }, { principal }) {
+      requireScope(principal, 'events:publish');
+      checkForeignChannel(channel);
+      checkForeignEventType(type);
+      const data = parse(json);
+      await log.append(channelKey(principal.tenant, channel), { type, atMs: clock.now(), data, durable: true });
+      return {};
     },
   });
+}
+
+async function* watch(
+  log: EventLog,
+  { channels, cursor, fromStart }: WatchEventsRequest,
+  tenant: string,
+  signal: AbortSignal,
+): AsyncGenerator<WatchEventsResponse> {
+  const distinct = [...new Set(channels)];
+  if (distinct.length === 0 || distinct.length > maxChannels)
+    throw new HubError('invalid-argument', `${distinct.length} channels are named, it has to be 1 to ${maxChannels}`);
+  const keys = distinct.map((channel) => channelKey(tenant, channel));
+  if (cursor !== '' && decodeCursor(cursor, keys).kind === 'malformed')
+    throw new HubError('invalid-argument', `cursor ${JSON.stringify(cursor.slice(0, 64))} is not one of ours`);
+  const from = cursor || (fromStart ? 'start' : undefined);
+  for await (const watched of watchEvents(log, { channels: keys, from, signal }))
+    yield { event: eventToProto(watched.event), cursor: watched.cursor };
+}
+
+function eventToProto(event: LogEvent): Event {
+  const { epoch, seq, type, atMs } = event;
+  return { channel: channelName(event.channel), epoch, seq, type, atMs, json: event.dataJson() };
+}
+
+function parse(json: string): unknown {
+  try {
+    return json === '' ? null : JSON.parse(json);
+  } catch (error) {
+    throw new HubError(
+      'invalid-argument',
+      `json is not JSON: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
 }

@@ -233,26 +233,29 @@ class Context implements CallContext, WithPrincipal {
     return this.#aborter.signal;
   }
   get metadata(): NiceMetadata {
-    return (this.#metadata ??= NiceMetadata(
+    this.#metadata ??= NiceMetadata(
       Object.entries(this.#call.metadata.getMap()).map(([key, value]) => [
         key,
         typeof value === 'string' ? value : new Uint8Array(value),
       ]),
-    ));
+    );
+    return this.#metadata;
   }
   get header(): NiceMetadata {
-    return (this.#header ??= NiceMetadata());
+    this.#header ??= NiceMetadata();
+    return this.#header;
   }
   get trailer(): NiceMetadata {
-    return (this.#trailer ??= NiceMetadata());
+    this.#trailer ??= NiceMetadata();
+    return this.#trailer;
   }
 
   sendHeader(): void {
-    this.#call.sendMetadata(toGrpcJs(this.#header) ?? new Metadata());
+    this.#call.sendMetadata(toGrpcJsMetadata(this.#header) ?? new Metadata());
   }
 
   grpcTrailer(): Metadata | undefined {
-    return toGrpcJs(this.#trailer);
+    return toGrpcJsMetadata(this.#trailer);
   }
 
   /** Ends what runs, once. */
@@ -274,7 +277,7 @@ class Context implements CallContext, WithPrincipal {
   }
 }
 
-function toGrpcJs(metadata: NiceMetadata | undefined): Metadata | undefined {
+export function toGrpcJsMetadata(metadata: NiceMetadata | undefined): Metadata | undefined {
   if (metadata === undefined) return undefined;
   const result = new Metadata();
   for (const [key, values] of metadata)

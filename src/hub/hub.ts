@@ -120,6 +120,13 @@ export class Hub implements CommandTransport {
     return this.#directory.shown;
   }
 
+  /** What the hub carries now: open streams, and bytes of commands that devices have not acknowledged. */
+  get load(): { readonly sessions: number; readonly outboxBytes: number } {
+    let outboxBytes = 0;
+    for (const { lineage } of this.#sessions) outboxBytes += lineage.outbox.bytes;
+    return { sessions: this.#sessions.size, outboxBytes };
+  }
+
   get isDraining(): boolean {
     return this.#drain !== undefined;
   }

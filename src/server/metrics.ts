@@ -59,6 +59,8 @@ export function serverMetrics(readings: MetricReadings = {}): Metrics {
   const calls = counter('grpc_calls_failed_total', 'gRPC calls that failed', 'code');
   const connections = counter('grpc_connections_refused_total', 'Connections refused', 'reason');
   const drops = counter('drops_total', 'Peers or data given up to protect the others', 'what');
+  const requests = counter('http_requests_total', 'Answered HTTP requests', 'status');
+  const watchersClosed = counter('watchers_closed_total', 'Event streams closed', 'reason');
   const others = counter('other_facts_total', 'Facts that have no metric of their own');
 
   if (readings.mailboxDepth) reading('signalbox_mailbox_commands', 'Queued commands not ended', readings.mailboxDepth);
@@ -134,6 +136,28 @@ export function serverMetrics(readings: MetricReadings = {}): Metrics {
       case 'grpc-stream-reset':
         drops.inc({ what: 'stream' });
         return;
+      case 'request-ended':
+        requests.inc({ status: `${Math.floor(fact.status / 100)}xx` });
+        return;
+      case 'request-failed':
+        requests.inc({ status: '5xx' });
+        return;
+      case 'stream-closed':
+        watchersClosed.inc({ reason: word(fact.reason, streamEnds) });
+        if (fact.reason === 'stalled') drops.inc({ what: 'watcher' });
+        return;
+      case 'event-log-failed':
+        storeFailures.inc({ operation: 'read events' });
+        return;
+      case 'disk-failed':
+        storeFailures.inc({ operation: `disk ${fact.state}` });
+        return;
+      case 'disk-trouble':
+        storeFailures.inc({ operation: 'prune' });
+        return;
+      case 'disk-recovered':
+      case 'stream-opened':
+      case 'gateway-listening':
       case 'grpc-listening':
       case 'grpc-closed':
       case 'server-ready':
@@ -162,7 +186,25 @@ const slow = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 600, 3600];
 
 const states = new Set(['succeeded', 'failed', 'rejected', 'cancelled', 'expired', 'unknown']);
 const refusals = new Set(['not-http2', 'silent', 'tls', 'too-many']);
-const operations = new Set(['add', 'markSent', 'advance', 'finish', 'get', 'mailbox', 'expired', 'prune', 'append']);
+const operations = new Set([
+  'keep an event',
+  'read the mailbox',
+  'mark commands as sent',
+  'store the end of a command',
+  'note that a command is delivered',
+  'note that a command is started',
+  'look for commands whose time is over',
+]);
+const streamEnds = new Set([
+  'left',
+  'finished',
+  'stalled',
+  'idle',
+  'expired',
+  'draining',
+  'log-failed',
+  'closed-by-gateway',
+]);
 const reasons = new Set([
   'disconnected',
   'lost',

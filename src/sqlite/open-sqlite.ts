@@ -110,7 +110,7 @@ function pruneRegularly(
     try {
       while (!isStopped && (await thread.call('pruneEvents', [clock.now(), pruneSlice])) > 0) log.forgetPages();
     } catch (error) {
-      if (!isStopped) observe({ kind: 'store-trouble', error: toHubError(error) });
+      if (!isStopped) observe({ kind: 'disk-trouble', error: toHubError(error) });
     }
     again();
   };

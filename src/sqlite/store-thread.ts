@@ -6,10 +6,10 @@ import type { Call, FromThread, Health, ThreadOptions, ThrownError, ToThread } f
 /** What the store tells about itself. */
 export type StoreFact =
   /** Writes are refused: until there is space again (`full`), or until a restart (`broken`). */
-  | { readonly kind: 'store-failed'; readonly state: 'full' | 'broken'; readonly reason: string }
-  | { readonly kind: 'store-recovered' }
+  | { readonly kind: 'disk-failed'; readonly state: 'full' | 'broken'; readonly reason: string }
+  | { readonly kind: 'disk-recovered' }
   /** Something in the background went wrong; it is tried again. */
-  | { readonly kind: 'store-trouble'; readonly error: HubError };
+  | { readonly kind: 'disk-trouble'; readonly error: HubError };
 
 export interface StoreThreadOptions extends ThreadOptions {
   readonly maxWaitingCalls: number;
@@ -142,14 +142,14 @@ export class StoreThread {
     const before = this.#health;
     this.#health = health;
     if (health.state === before.state) return;
-    if (health.state === 'well') this.#options.observe({ kind: 'store-recovered' });
-    else this.#options.observe({ kind: 'store-failed', state: health.state, reason: health.reason });
+    if (health.state === 'well') this.#options.observe({ kind: 'disk-recovered' });
+    else this.#options.observe({ kind: 'disk-failed', state: health.state, reason: health.reason });
   }
 
   #onEnd(reason: string): void {
     if (this.#ended) return;
     this.#ended = new HubError('unavailable', reason);
-    if (!this.#closing) this.#options.observe({ kind: 'store-failed', state: 'broken', reason });
+    if (!this.#closing) this.#options.observe({ kind: 'disk-failed', state: 'broken', reason });
     for (const waiting of this.#waiting.values()) waiting.reject(this.#ended);
     this.#waiting.clear();
     this.#batch = [];

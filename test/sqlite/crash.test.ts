@@ -85,7 +85,7 @@ test('after a write error nothing is acknowledged any more, and all that was can
   let failedAt = '';
   for await (const line of createInterface({ input: child.stdout! })) {
     if (failedAt && !line.startsWith('refused')) throw new Error(`acknowledged after the failure: ${line}`);
-    if (line.startsWith('fact store-failed')) failedAt = line;
+    if (line.startsWith('fact disk-failed')) failedAt = line;
     ledger.note(line);
   }
   expect(failedAt).toMatch(/IOERR|disk I\/O error/);
@@ -173,13 +173,13 @@ test('a full database refuses with what to do, still answers reads, and goes on 
     reason: { code: 'unavailable', message: expect.stringMatching(/full.*free disk space/) },
   });
   expect(await commands.count()).toBe(0);
-  expect(facts[0]).toBe('store-failed');
+  expect(facts[0]).toBe('disk-failed');
   await expect
     .poll(() => Promise.resolve(log.append('t/b', newEvent(1, { durable: true }))).then(() => 'kept', String), {
       timeout: 20_000,
     })
     .toBe('kept');
-  expect(facts).toContain('store-recovered');
+  expect(facts).toContain('disk-recovered');
   expect((await log.read('t/b', start, 10)).events.length).toBe(1);
 }, 30_000);
 

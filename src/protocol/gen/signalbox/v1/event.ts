@@ -58,12 +58,8 @@ export interface PublishEventRequest {
   json: string;
 }
 
-/** PublishEventResponse tells where it stands. */
+/** PublishEventResponse says that the event is kept. */
 export interface PublishEventResponse {
-  /** Epoch of the channel's numbering. */
-  epoch: number;
-  /** Number within the epoch. */
-  seq: number;
 }
 
 function createBaseEvent(): Event {
@@ -519,19 +515,13 @@ export const PublishEventRequest: MessageFns<PublishEventRequest, "signalbox.v1.
 };
 
 function createBasePublishEventResponse(): PublishEventResponse {
-  return { epoch: 0, seq: 0 };
+  return {};
 }
 
 export const PublishEventResponse: MessageFns<PublishEventResponse, "signalbox.v1.PublishEventResponse"> = {
   $type: "signalbox.v1.PublishEventResponse" as const,
 
-  encode(message: PublishEventResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.epoch !== 0) {
-      writer.uint32(8).uint64(message.epoch);
-    }
-    if (message.seq !== 0) {
-      writer.uint32(16).uint64(message.seq);
-    }
+  encode(_: PublishEventResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
 
@@ -548,22 +538,6 @@ export const PublishEventResponse: MessageFns<PublishEventResponse, "signalbox.v
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 8) {
-              break;
-            }
-
-            message.epoch = longToNumber(reader.uint64());
-            continue;
-          }
-          case 2: {
-            if (tag !== 16) {
-              break;
-            }
-
-            message.seq = longToNumber(reader.uint64());
-            continue;
-          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -576,31 +550,20 @@ export const PublishEventResponse: MessageFns<PublishEventResponse, "signalbox.v
     }
   },
 
-  fromJSON(object: any): PublishEventResponse {
-    return {
-      epoch: isSet(object.epoch) ? globalThis.Number(object.epoch) : 0,
-      seq: isSet(object.seq) ? globalThis.Number(object.seq) : 0,
-    };
+  fromJSON(_: any): PublishEventResponse {
+    return {};
   },
 
-  toJSON(message: PublishEventResponse): unknown {
+  toJSON(_: PublishEventResponse): unknown {
     const obj: any = {};
-    if (message.epoch !== 0) {
-      obj.epoch = Math.round(message.epoch);
-    }
-    if (message.seq !== 0) {
-      obj.seq = Math.round(message.seq);
-    }
     return obj;
   },
 
   create(base?: DeepPartial<PublishEventResponse>): PublishEventResponse {
     return PublishEventResponse.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<PublishEventResponse>): PublishEventResponse {
+  fromPartial(_: DeepPartial<PublishEventResponse>): PublishEventResponse {
     const message = createBasePublishEventResponse();
-    message.epoch = object.epoch ?? 0;
-    message.seq = object.seq ?? 0;
     return message;
   },
 };

@@ -1,0 +1,90 @@
+import { ChannelCredentials, type ChannelOptions, credentials, Metadata } from '@grpc/grpc-js';
+import { HubError } from '../errors.ts';
+import { parseAddress } from './listener.ts';
+
+/** A bearer token, or a function that gives the one to use now; it is asked for each call. */
+export type Token = string | (() => string | Promise<string>);
+
+/** How a hub's certificate is checked, and how the caller shows itself. PEM. */
+export interface ClientTls {
+  /** Authorities to trust. Default: those of the system. */
+  readonly ca?: string | Buffer | undefined;
+  /** The caller's own certificate and key, for mTLS. Both or none. */
+  readonly cert?: string | Buffer | undefined;
+  readonly key?: string | Buffer | undefined;
+  /** The name that the hub's certificate has to have. Default: the address's host. */
+  readonly serverName?: string | undefined;
+}
+
+export interface ConnectOptions {
+  /** `host:port` or `unix:///path`. */
+  readonly address: string;
+  /** Default: none. */
+  readonly token?: Token | undefined;
+  /** `true`: TLS with the system's authorities. Default: plain. */
+  readonly tls?: ClientTls | true | undefined;
+  /** Further grpc-js options; they win over ours. */
+  readonly channelOptions?: ChannelOptions | undefined;
+  /** How long a connection may take, in ms. Default: 10000. */
+  readonly connectTimeoutMs?: number | undefined;
+}
+
+/** What grpc-js takes to open a channel. */
+export interface ChannelParts {
+  readonly target: string;
+  readonly credentials: ChannelCredentials;
+  readonly options: ChannelOptions;
+}
+
+/** Throws `invalid-argument` for an address or certificate that cannot be. */
+export function channelParts(options: ConnectOptions): ChannelParts {
+  const { address, tls, channelOptions, connectTimeoutMs = 10_000 } = options;
+  parseAddress(address);
+  const own = tls === true ? {} : tls;
+  return {
+    target: address,
+    credentials: own === undefined ? credentials.createInsecure() : secure(own),
+    options: {
+      'grpc.keepalive_time_ms': 20_000,
+      'grpc.keepalive_timeout_ms': 10_000,
+      // grpc-js would wait up to two minutes before it looks again for a hub that was restarted.
+      'grpc.initial_reconnect_backoff_ms': 100,
+      'grpc.max_reconnect_backoff_ms': 2_000,
+      // nice-grpc reads this as the limit of one attempt to connect.
+      'grpc.min_reconnect_backoff_ms': connectTimeoutMs,
+      // Whether a command may be sent again is for us to know.
+      'grpc.enable_retries': 0,
+      'grpc.enable_channelz': 0,
+      'grpc.max_receive_message_length': -1,
+      ...(own?.serverName !== undefined && {
+        'grpc.ssl_target_name_override': own.serverName,
+        'grpc.default_authority': own.serverName,
+      }),
+      ...channelOptions,
+    },
+  };
+}
+
+/** The metadata of each call. A fixed token's is made once. */
+export function callMetadata(token: Token | undefined): () => Metadata | Promise<Metadata> {
+  if (typeof token === 'function') return async () => withToken(await token());
+  const fixed = token === undefined ? new Metadata() : withToken(token);
+  return () => fixed;
+}
+
+function withToken(token: string): Metadata {
+  const metadata = new Metadata();
+  if (/[^\x21-\x7e]/.test(token)) throw new HubError('invalid-argument', 'the token has characters that no token has');
+  metadata.set('authorization', `Bearer ${token}`);
+  return metadata;
+}
+
+function secure({ ca, cert, key }: ClientTls): ChannelCredentials {
+  if ((cert === undefined) !== (key === undefined))
+    throw new HubError('invalid-argument', 'tls has a cert or a key and not the other: give both');
+  return ChannelCredentials.createSsl(buffer(ca), buffer(key), buffer(cert));
+}
+
+function buffer(pem: string | Buffer | undefined): Buffer | null {
+  return pem === undefined ? null : Buffer.from(pem);
+}

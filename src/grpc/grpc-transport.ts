@@ -1,0 +1,74 @@
+import { Client, connectivityState } from '@grpc/grpc-js';
+import { HubError, toHubError } from '../errors.ts';
+import { type Clock, systemClock } from '../flow/clock.ts';
+import type { Command, CommandUpdate } from '../protocol/command.ts';
+import type { CommandTransport } from '../protocol/command-transport.ts';
+import { type ConnectOptions, callMetadata, channelParts } from './channel.ts';
+import { RemoteCommand, type RemoteRoad } from './remote-command.ts';
+
+export interface GrpcTransportOptions extends ConnectOptions {
+  readonly clock?: Clock | undefined;
+  /** For the spread of reconnects. Default: Math.random. */
+  readonly random?: (() => number) | undefined;
+}
+
+/** The road of commands to a hub in another process. */
+export interface GrpcTransport extends CommandTransport, AsyncDisposable {
+  /** Closes the connection. Commands on their way go on at the hub; here they end with `unavailable`. */
+  close(): Promise<void>;
+}
+
+/**
+ * Sends commands by `SendCommandToClient`, with the same updates as the hub itself. One connection for all; it opens
+ * with the first command and comes back by itself. A command whose connection broke is found again by its id, for as
+ * long as it can still live. Throws `invalid-argument` for an address that is none.
+ */
+export function grpcTransport(options: GrpcTransportOptions): GrpcTransport {
+  const { address, token, connectTimeoutMs = 10_000, clock = systemClock, random = Math.random } = options;
+  const { target, credentials, options: channelOptions } = channelParts(options);
+  const client = new Client(target, credentials, channelOptions);
+  const running = new Set<RemoteCommand>();
+  const road: RemoteRoad = {
+    address,
+    client,
+    metadata: callMetadata(token),
+    isReady: () => client.getChannel().getConnectivityState(false) === connectivityState.READY,
+    connectTimeoutMs,
+    clock,
+    random,
+    running,
+  };
+  let isClosed = false;
+  const close = async (): Promise<void> => {
+    if (isClosed) return;
+    isClosed = true;
+    for (const one of [...running])
+      one.fail(new HubError('unavailable', `the connection to ${address} was closed here`));
+    client.close();
+  };
+  return {
+    send(command, { signal } = {}) {
+      return {
+        [Symbol.asyncIterator](): AsyncIterator<CommandUpdate> {
+          if (isClosed) return failing(new HubError('unavailable', `the connection to ${address} was closed here`));
+          return start(road, command, signal);
+        },
+      };
+    },
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+function start(road: RemoteRoad, command: Command, signal: AbortSignal | undefined): AsyncIterator<CommandUpdate> {
+  try {
+    return new RemoteCommand(road, command, signal);
+  } catch (thrown) {
+    // A value that the generated code cannot encode.
+    return failing(new HubError('invalid-argument', toHubError(thrown).message, { cause: thrown }));
+  }
+}
+
+function failing(error: HubError): AsyncIterator<CommandUpdate> {
+  return { next: () => Promise.reject(error) };
+}

@@ -1,0 +1,351 @@
+import { type Client, type ClientReadableStream, type Metadata, type StatusObject, status } from '@grpc/grpc-js';
+import { HubError, toHubError } from '../errors.ts';
+import type { Clock } from '../flow/clock.ts';
+import { PushStream } from '../flow/push-stream.ts';
+import type { Command, CommandUpdate } from '../protocol/command.ts';
+import { isTerminalUpdate } from '../protocol/command.ts';
+import { commandToProto, updateFromProto } from '../protocol/convert.ts';
+import {
+  CancelCommandRequest,
+  CancelCommandResponse,
+  SendCommandToClientRequest,
+  SendCommandToClientResponse,
+  WatchCommandRequest,
+  WatchCommandResponse,
+} from '../protocol/gen/signalbox/v1/command.ts';
+import { errorOfStatus } from './status.ts';
+
+/** What all commands of one transport share. */
+export interface RemoteRoad {
+  readonly address: string;
+  readonly client: Client;
+  readonly metadata: () => Metadata | Promise<Metadata>;
+  readonly isReady: () => boolean;
+  readonly connectTimeoutMs: number;
+  readonly clock: Clock;
+  readonly random: () => number;
+  /** The commands that are watched now. */
+  readonly running: Set<RemoteCommand>;
+}
+
+const service = '/signalbox.v1.CommandService';
+/** Time beyond a command's own for its last update to come, in ms. */
+const graceMs = 5_000;
+/** How long the terminal update may take after a cancel was asked for, in ms. */
+const cancelWaitMs = 10_000;
+/** Updates that wait to be read before the hub is asked to wait. */
+const maxBuffered = 64;
+
+/** Order of the states; what was told once is not told again after the connection came back. */
+const rank = { queued: 1, sent: 2, delivered: 3, started: 4, progress: 4, end: 5 } as const;
+
+/**
+ * One command at a hub in another process, as its caller sees it: an iterator of updates that survives the loss of
+ * the connection, and always ends.
+ */
+export class RemoteCommand implements AsyncIterator<CommandUpdate> {
+  readonly #road: RemoteRoad;
+  readonly #command: Command;
+  readonly #signal: AbortSignal | undefined;
+  readonly #request: Buffer;
+  readonly #updates = new PushStream<CommandUpdate>();
+  readonly #endsAt: number;
+  /** Differs from the command's own where an idempotency key found an older one. */
+  #commandId: string;
+  #call: ClientReadableStream<CommandUpdate> | undefined;
+  #isPaused = false;
+  /** The hub has told at least one update. */
+  #wasAccepted = false;
+  /** The request was handed to a connection at least once: the hub may have it. */
+  #mayHaveLeft = false;
+  #rank = 0;
+  #progressSeen = 0;
+  #progressAtMs = 0;
+  #progressOfThisCall = 0;
+  #attempts = 0;
+  #isOver = false;
+  #letGo = new Map<'connect' | 'end' | 'retry' | 'cancel', () => void>();
+
+  constructor(road: RemoteRoad, command: Command, signal: AbortSignal | undefined) {
+    this.#road = road;
+    this.#command = command;
+    this.#signal = signal;
+    this.#commandId = command.id;
+    this.#request = toBuffer(SendCommandToClientRequest.encode({ command: commandToProto(command) }).finish());
+    const lifeMs = lifeOf(command);
+    this.#endsAt = road.clock.monotonic() + lifeMs;
+    this.#updates.onReturn = () => this.#finish();
+    road.running.add(this);
+    if (signal?.aborted) {
+      this.fail(cancelledBeforeSend(command));
+      return;
+    }
+    signal?.addEventListener('abort', this.#onAbort);
+    if (Number.isFinite(lifeMs)) this.#after('end', lifeMs, () => this.fail(this.#lost('its time is over')));
+    this.#open('send');
+  }
+
+  next(): Promise<IteratorResult<CommandUpdate, undefined>> {
+    const next = this.#updates.next();
+    if (this.#isPaused && this.#updates.buffered < maxBuffered / 2) {
+      this.#isPaused = false;
+      this.#call?.resume();
+    }
+    return next;
+  }
+
+  return(): Promise<IteratorResult<CommandUpdate, undefined>> {
+    return this.#updates.return();
+  }
+
+  fail(error: HubError): void {
+    if (this.#isOver) return;
+    this.#finish();
+    this.#updates.fail(error);
+  }
+
+  #finish(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#road.running.delete(this);
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+    for (const letGo of this.#letGo.values()) letGo();
+    this.#letGo.clear();
+    this.#dropCall();
+  }
+
+  /** Opens the call that tells the updates: the command itself, or only the watching of it. */
+  #open(how: 'send' | 'watch'): void {
+    let metadata: Metadata | Promise<Metadata>;
+    try {
+      metadata = this.#road.metadata();
+    } catch (thrown) {
+      this.fail(toHubError(thrown));
+      return;
+    }
+    if (metadata instanceof Promise)
+      metadata.then(
+        (ready) => this.#start(how, ready),
+        (thrown: unknown) => this.fail(toHubError(thrown)),
+      );
+    else this.#start(how, metadata);
+  }
+
+  #start(how: 'send' | 'watch', metadata: Metadata): void {
+    if (this.#isOver) return;
+    const { client, connectTimeoutMs, address } = this.#road;
+    const call =
+      how === 'send'
+        ? client.makeServerStreamRequest(`${service}/SendCommandToClient`, asIs, sendUpdate, this.#request, metadata)
+        : client.makeServerStreamRequest(
+            `${service}/WatchCommand`,
+            encodeWatch,
+            watchUpdate,
+            this.#commandId,
+            metadata,
+          );
+    this.#call = call;
+    this.#progressOfThisCall = 0;
+    if (!this.#road.isReady())
+      this.#after('connect', connectTimeoutMs, () => {
+        const mayHaveLeft = wasHandedOver(call);
+        this.#dropCall();
+        this.#onLost(
+          how,
+          mayHaveLeft,
+          new HubError('unavailable', `no answer from ${address} within ${connectTimeoutMs} ms`),
+        );
+      });
+    call.on('metadata', () => this.#release('connect'));
+    call.on('data', (update: CommandUpdate) => this.#onUpdate(update));
+    // The same comes by 'status', which also comes when all is well.
+    call.on('error', ignore);
+    call.on('status', (end: StatusObject) => {
+      if (this.#call !== call || this.#isOver) return;
+      this.#call = undefined;
+      this.#release('connect');
+      this.#onEnd(how, end, wasHandedOver(call));
+    });
+  }
+
+  #onUpdate(update: CommandUpdate): void {
+    if (this.#isOver) return;
+    this.#wasAccepted = true;
+    this.#attempts = 0;
+    this.#commandId = update.commandId;
+    if (!this.#isNew(update)) return;
+    this.#updates.push(update);
+    if (isTerminalUpdate(update)) {
+      this.#finish();
+      this.#updates.end();
+    } else if (this.#updates.buffered >= maxBuffered && !this.#isPaused) {
+      this.#isPaused = true;
+      this.#call?.pause();
+    }
+  }
+
+  #isNew(update: CommandUpdate): boolean {
+    if (update.state === 'progress') {
+      this.#progressOfThisCall++;
+      if (this.#progressOfThisCall <= this.#progressSeen && update.atMs <= this.#progressAtMs) return false;
+      this.#progressSeen++;
+      this.#progressAtMs = update.atMs;
+      this.#rank = Math.max(this.#rank, rank.progress);
+      return true;
+    }
+    const place = isTerminalUpdate(update) ? rank.end : rank[update.state];
+    if (place <= this.#rank) return false;
+    this.#rank = place;
+    return true;
+  }
+
+  #onEnd(how: 'send' | 'watch', end: StatusObject, wasHandedOver: boolean): void {
+    const error = errorOfStatus({ ...end, details: end.details || `the hub at ${this.#road.address} ended the call` });
+    const isOurs = end.metadata.get('signalbox-code').length > 0;
+    if (isOurs && how === 'watch' && error.code === 'not-found') {
+      this.#onForgotten();
+      return;
+    }
+    if (isBreak(end.code, isOurs, error)) {
+      // Before anything was accepted, a hub that says "unavailable" has refused the command.
+      if (isOurs && how === 'send' && !this.#wasAccepted) {
+        this.fail(error);
+        return;
+      }
+      this.#onLost(how, wasHandedOver, error);
+      return;
+    }
+    this.fail(error);
+  }
+
+  /** The connection is gone. The command may live on, so it is looked for until its time is over. */
+  #onLost(how: 'send' | 'watch', wasHandedOver: boolean, cause: HubError): void {
+    if (this.#isOver) return;
+    if (how === 'send' && wasHandedOver) this.#mayHaveLeft = true;
+    const { address, clock, random } = this.#road;
+    if (!this.#wasAccepted && !this.#mayHaveLeft) {
+      const message = `cannot reach the hub at ${address}: ${cause.message}`;
+      this.fail(new HubError('unavailable', message, { cause, commandId: this.#command.id }));
+      return;
+    }
+    const leftMs = this.#endsAt - clock.monotonic();
+    if (leftMs <= 0) {
+      this.fail(this.#lost(cause.message, cause));
+      return;
+    }
+    const waitMs = Math.max(
+      random() * Math.min(5_000, 100 * 2 ** Math.min(this.#attempts, 10)),
+      cause.retryAfterMs ?? 0,
+    );
+    this.#attempts++;
+    this.#after('retry', Math.min(waitMs, leftMs), () => this.#open('watch'));
+  }
+
+  /** The hub does not know the command: it was restarted, or never got it. */
+  #onForgotten(): void {
+    // The same id is the same command, so a queued one can be sent again. A live one could run twice.
+    if (this.#command.whenOffline === 'queue' && !this.#signal?.aborted) this.#open('send');
+    else this.fail(this.#lost('the hub does not know it any more'));
+  }
+
+  #lost(why: string, cause?: HubError): HubError {
+    const { id, clientId, whenOffline } = this.#command;
+    const options = { cause, commandId: this.#commandId };
+    const what = `command ${id} to client ${clientId} by ${this.#road.address}: ${why}`;
+    if (whenOffline === 'queue') return new HubError('unavailable', `lost sight of queued ${what}`, options);
+    return new HubError('outcome-unknown', `lost sight of ${what}; it may have been run`, options);
+  }
+
+  readonly #onAbort = (): void => {
+    if (!this.#wasAccepted && this.#call !== undefined && !wasHandedOver(this.#call) && !this.#mayHaveLeft) {
+      this.fail(cancelledBeforeSend(this.#command));
+      return;
+    }
+    this.#after('end', cancelWaitMs, () =>
+      this.fail(this.#lost(`a cancel was asked for and nothing came within ${cancelWaitMs} ms`)),
+    );
+    void this.#cancel();
+  };
+
+  /** Asks for a cancel until the hub has heard it. What comes of it is told by the updates. */
+  async #cancel(): Promise<void> {
+    let metadata: Metadata;
+    try {
+      metadata = await this.#road.metadata();
+    } catch (thrown) {
+      this.fail(toHubError(thrown));
+      return;
+    }
+    if (this.#isOver) return;
+    this.#road.client.makeUnaryRequest(
+      `${service}/CancelCommand`,
+      (request: CancelCommandRequest) => toBuffer(CancelCommandRequest.encode(request).finish()),
+      (bytes: Buffer) => CancelCommandResponse.decode(bytes),
+      { commandId: this.#commandId, reason: 'cancelled by its caller' },
+      metadata,
+      { deadline: Date.now() + cancelWaitMs },
+      (error) => {
+        if (error === null || this.#isOver) return;
+        // Not there yet (it overtook the command), or no connection: once more.
+        const isWorthwhile = error.code === status.NOT_FOUND || error.code === status.UNAVAILABLE;
+        if (isWorthwhile) this.#after('cancel', 100 + this.#road.random() * 200, () => void this.#cancel());
+        else this.fail(errorOfStatus(error));
+      },
+    );
+  }
+
+  #dropCall(): void {
+    const call = this.#call;
+    this.#call = undefined;
+    call?.cancel();
+  }
+
+  #after(name: 'connect' | 'end' | 'retry' | 'cancel', ms: number, run: () => void): void {
+    this.#release(name);
+    this.#letGo.set(name, this.#road.clock.after(ms, run));
+  }
+
+  #release(name: 'connect' | 'end' | 'retry' | 'cancel'): void {
+    this.#letGo.get(name)?.();
+    this.#letGo.delete(name);
+  }
+}
+
+/** How long a command can live, by the caller's own clock, with some time for its last update. 0 is the hub's default. */
+function lifeOf({ whenOffline, timeoutMs, waitForConnectMs, ttlMs }: Command): number {
+  if (whenOffline === 'fail') return (timeoutMs || 30_000) + waitForConnectMs + graceMs;
+  return timeoutMs === 0 ? Number.POSITIVE_INFINITY : (ttlMs || 24 * 3_600_000) + timeoutMs + graceMs;
+}
+
+/** Whether the end of a call says something of the connection, and not of the command. */
+function isBreak(code: number, isOurs: boolean, error: HubError): boolean {
+  if (isOurs) return error.code === 'unavailable';
+  // OK without a terminal update; the others are how grpc-js tells of a reset, a GOAWAY or a dead connection.
+  const breaks: number[] = [status.OK, status.CANCELLED, status.UNKNOWN, status.INTERNAL, status.UNAVAILABLE];
+  return breaks.includes(code);
+}
+
+/**
+ * Whether grpc-js gave the call to a connection. Until then its peer is the channel's target, which always has a
+ * scheme; the peer itself never has one.
+ */
+function wasHandedOver(call: ClientReadableStream<unknown>): boolean {
+  const peer = call.getPeer();
+  return peer !== 'unknown' && !/^(dns|unix|ipv4|ipv6):/.test(peer);
+}
+
+function cancelledBeforeSend({ id, clientId }: Command): HubError {
+  return new HubError('command-cancelled', `command ${id} to client ${clientId} was not sent: aborted`, {
+    commandId: id,
+  });
+}
+
+const ignore = (): void => undefined;
+const asIs = (bytes: Buffer): Buffer => bytes;
+const encodeWatch = (commandId: string): Buffer => toBuffer(WatchCommandRequest.encode({ commandId }).finish());
+const sendUpdate = (bytes: Buffer): CommandUpdate => updateFromProto(SendCommandToClientResponse.decode(bytes).update);
+const watchUpdate = (bytes: Buffer): CommandUpdate => updateFromProto(WatchCommandResponse.decode(bytes).update);
+
+function toBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,14 @@
+export type { Observe, OtherFact, ServerFact } from './facts.ts';
+export type { LogDestination } from './logs.ts';
+export {
+  loadOptions,
+  type OptionSources,
+  optionNames,
+  type ResolvedOptions,
+  resolveOptions,
+  type ServeOptions,
+  variableOf,
+} from './options.ts';
+export { type PresetName, presets, type Tuning } from './presets.ts';
+export { runUntilSignal, type SignalOutcome } from './run-until-signal.ts';
+export { type ServeExtras, type SignalboxServer, serve } from './serve.ts';

@@ -1,0 +1,193 @@
+import { hostname } from 'node:os';
+import { ticketBooth } from '../auth/index.ts';
+import type { EventLog } from '../events/event-log.ts';
+import { memoryEventLog } from '../events/memory-event-log.ts';
+import { type Gateway, serveGateway } from '../gateway/index.ts';
+import { descriptors } from '../grpc/descriptors.ts';
+import { type GrpcServer, type Mount, serveGrpc } from '../grpc/index.ts';
+import { type CommandStore, Hub, memoryCommandStore } from '../hub/index.ts';
+import { type Schemas, schemasFromDescriptors } from '../schemas/index.ts';
+import { openSqlite } from '../sqlite/index.ts';
+import { authenticatorFor, refuseOpenDoors } from './authentication.ts';
+import { type Observe, toAll } from './facts.ts';
+import { type LogDestination, serverLogs } from './logs.ts';
+import { serverMetrics } from './metrics.ts';
+import { loadOptions, type OptionSources, type ResolvedOptions, type ServeOptions } from './options.ts';
+import { builtInPage } from './page/built-in-page.ts';
+import { Parts } from './parts.ts';
+import { readTls } from './tls.ts';
+import { serverTracing } from './tracing.ts';
+
+/** What a program can hand to `serve` beside the options that could stand in a file. */
+export interface ServeExtras {
+  /** Where environment and config file are looked for. Default: `process.env`, the working directory. */
+  readonly sources?: Omit<OptionSources, 'overrides'>;
+  /** Hears every fact of every part, beside the log and the metrics. */
+  readonly observe?: Observe;
+  /** Where the log goes. Default: standard error. */
+  readonly logTo?: LogDestination;
+  /** Message types for JSON payloads over HTTP. Default: those of this package. */
+  readonly types?: Schemas;
+  /** Own bidi methods that the hub serves as streams to devices. */
+  readonly mounts?: readonly Mount[];
+}
+
+/** A running hub with its gRPC server, its HTTP gateway and its store. */
+export interface SignalboxServer extends AsyncDisposable {
+  readonly hub: Hub;
+  readonly log: EventLog;
+  /** Addresses of the gRPC server, ports filled in. */
+  readonly grpc: readonly string[];
+  /** URLs of the gateway. */
+  readonly http: readonly string[];
+  readonly options: ResolvedOptions;
+  /** Not ready any more: refuses new work, tells devices and browsers, lets running commands end. */
+  drain(): Promise<void>;
+  /** Drains, then closes everything in the reverse order of opening. May be called twice. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens one process of Signalbox: store, hub, gRPC server, gateway. Options given here win over `SIGNALBOX_*`
+ * variables, these over the config file, this over the defaults.
+ *
+ * Throws `invalid-argument` naming the option at fault (also for an address that others can reach without
+ * authentication), `unavailable` for a port or data directory in use. What was opened by then is closed again.
+ */
+export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}): Promise<SignalboxServer> {
+  const resolved = await loadOptions({ ...extras.sources, overrides: options });
+  await refuseOpenDoors(resolved);
+  const tls = readTls(resolved, Date.now());
+  const logs = serverLogs({ level: resolved.logLevel, ...(extras.logTo ? { destination: extras.logTo } : {}) });
+  let hub: Hub | undefined;
+  let commands: CommandStore | undefined;
+  let watchers = 0;
+  const metrics = serverMetrics({
+    mailboxDepth: async () => (await commands?.count().catch(() => Number.NaN)) ?? 0,
+    outboxBytes: () => hub?.load.outboxBytes ?? 0,
+    watchers: () => watchers,
+  });
+  const tracing = await serverTracing();
+  const observe = toAll(logs.observe, metrics.observe, ...(tracing ? [tracing] : []), (fact) => {
+    if ('open' in fact && (fact.kind === 'stream-opened' || fact.kind === 'stream-closed'))
+      watchers = Number(fact.open);
+    extras.observe?.(fact);
+  });
+  const parts = new Parts(observe);
+  parts.add('metrics', metrics, () => metrics.close());
+  try {
+    const authenticator = await authenticatorFor(resolved);
+    const store = await openStore(resolved, parts, observe);
+    commands = store.commands;
+    const node = resolved.node ?? `${hostname()}-${process.pid}`;
+    hub = parts.add(
+      'hub',
+      new Hub({ ...resolved, node, log: store.log, commands, maxPayloadBytes: resolved.maxMessageBytes, observe }),
+      (each) => each.close(),
+    );
+    const running: Running = {
+      hub,
+      log: store.log,
+      parts,
+      observe,
+      options: resolved,
+      grpc: undefined,
+      gateway: undefined,
+    };
+    if (resolved.grpc.length > 0)
+      running.grpc = parts.add(
+        'gRPC server',
+        await serveGrpc({
+          hub,
+          log: store.log,
+          authenticator,
+          addresses: resolved.grpc,
+          tls: tls && {
+            cert: tls.cert,
+            key: tls.key,
+            clientCa: tls.clientCa,
+            requireClientCert: resolved.auth === 'mtls',
+          },
+          // Room for what stands around a payload.
+          limits: { maxMessageBytes: resolved.maxMessageBytes + 64 * 1024 },
+          mounts: extras.mounts,
+          observe,
+        }),
+        (each) => each.close(),
+      );
+    if (resolved.http.length > 0)
+      running.gateway = parts.add(
+        'gateway',
+        await serveGateway({
+          hub,
+          log: store.log,
+          authenticator,
+          addresses: resolved.http,
+          tls: tls && { cert: tls.cert, key: tls.key },
+          allowedHosts: resolved.hosts.length > 0 ? resolved.hosts : undefined,
+          allowedOrigins: resolved.origins,
+          tickets: ticketBooth(),
+          types: extras.types ?? schemasFromDescriptors(Buffer.from(descriptors, 'base64')),
+          page: builtInPage(),
+          metrics: async () => ({ contentType: metrics.contentType, body: await metrics.render() }),
+          ready: () => (hub?.isDraining ? { ok: false, reasons: ['draining'] } : { ok: true, reasons: [] }),
+          observe,
+        }),
+        (each) => each.close(),
+      );
+    return announce(running);
+  } catch (error) {
+    await parts
+      .close()
+      .catch((cause: unknown) =>
+        observe({ kind: 'server-close-failed', part: 'server', message: String(cause), cause }),
+      );
+    throw error;
+  }
+}
+
+interface Running {
+  readonly hub: Hub;
+  readonly log: EventLog;
+  readonly parts: Parts;
+  readonly observe: Observe;
+  readonly options: ResolvedOptions;
+  grpc: GrpcServer | undefined;
+  gateway: Gateway | undefined;
+}
+
+async function openStore({ data }: ResolvedOptions, parts: Parts, observe: Observe) {
+  if (data === ':memory:') {
+    const log = parts.add('event log', memoryEventLog(), (each) => each.close());
+    return { log, commands: parts.add('command store', memoryCommandStore(), (each) => each.close()) };
+  }
+  return parts.add('store', await openSqlite({ directory: data, observe }), (each) => each.close());
+}
+
+function announce({ hub, log, parts, observe, options, grpc, gateway }: Running): SignalboxServer {
+  if (options.auth === 'none')
+    observe({
+      kind: 'server-open',
+      message: 'no tokens are asked for: everybody on this machine may command devices (--auth jwt changes that)',
+    });
+  const addresses = { grpc: grpc?.addresses ?? [], http: gateway?.urls ?? [] };
+  observe({ kind: 'server-ready', ...addresses, auth: options.auth });
+  const { drainTimeoutMs: timeoutMs, drainReconnectAfterMs: reconnectAfterMs, drainSpreadMs: spreadMs } = options;
+  let draining: Promise<void> | undefined;
+  let closing: Promise<void> | undefined;
+  const drain = (): Promise<void> => {
+    if (draining) return draining;
+    observe({ kind: 'server-draining', timeoutMs });
+    grpc?.drain();
+    // Browsers go once the last updates of running commands are told.
+    draining = hub.drain({ timeoutMs, reconnectAfterMs, spreadMs }).then(() => gateway?.drain());
+    return draining;
+  };
+  const close = (): Promise<void> => {
+    closing ??= drain()
+      .then(() => parts.close())
+      .then(() => observe({ kind: 'server-closed' }));
+    return closing;
+  };
+  return { hub, log, ...addresses, options, drain, close, [Symbol.asyncDispose]: close };
+}
