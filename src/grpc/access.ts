@@ -1,5 +1,5 @@
 import type { Metadata } from '@grpc/grpc-js';
-import type { Authenticator, Credentials, Principal, Scope } from '../auth/principal.ts';
+import type { Authenticator, Credentials, Principal } from '../auth/principal.ts';
 import { HubError } from '../errors.ts';
 
 /** The parts of a grpc-js call that say who is calling. */
@@ -29,25 +29,6 @@ export function credentialsOf(call: CallWithCredentials): Credentials {
   // grpc-js hands over certificates only where TLS has verified them.
   const peer = call.getAuthContext().sslPeerCertificate;
   return { bearer, certificate: peer && certificateOf(peer) };
-}
-
-/** Throws `permission-denied` unless the principal has the scope, or is an admin. */
-export function requireScope(principal: Principal, scope: Scope): void {
-  if (principal.scopes.has(scope) || principal.scopes.has('admin')) return;
-  throw new HubError('permission-denied', `"${principal.subject}" lacks the scope ${scope}`);
-}
-
-/** Throws `permission-denied` unless the principal's patterns let it read the channel. */
-export function requireChannel(principal: Principal, channel: string): void {
-  requireScope(principal, 'events:read');
-  if (principal.channels === undefined || principal.scopes.has('admin')) return;
-  if (principal.channels.some((pattern) => matches(pattern, channel))) return;
-  throw new HubError('permission-denied', `"${principal.subject}" may not read the channel "${channel}"`);
-}
-
-function matches(pattern: string, name: string): boolean {
-  const star = pattern.indexOf('*');
-  return star < 0 ? pattern === name : name.startsWith(pattern.slice(0, star));
 }
 
 function certificateOf(peer: PeerCertificateLike): Credentials['certificate'] {

@@ -1,3 +1,4 @@
+import { requireScope } from '../auth/access.ts';
 import { HubError } from '../errors.ts';
 import type { ClientFilter, ClientInfo, Clients } from '../hub/client-info.ts';
 import { checkClientId, checkLabels } from '../protocol/checks.ts';
@@ -6,7 +7,6 @@ import {
   ClientServiceDefinition,
   type WatchClientsResponse,
 } from '../protocol/gen/signalbox/v1/client.ts';
-import { requireScope } from './access.ts';
 import { type GrpcService, grpcService } from './service.ts';
 
 /** Tells which clients there are. Needs the scope `clients:read`; disconnecting needs `admin`. */

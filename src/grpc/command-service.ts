@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { requireScope } from '../auth/access.ts';
 import { HubError } from '../errors.ts';
 import type { ClientInfo, Clients } from '../hub/client-info.ts';
 import type { CommandFilter } from '../hub/command-store.ts';
@@ -7,7 +8,6 @@ import type { Command, CommandRecord, CommandUpdate } from '../protocol/command.
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import { commandFromProto, recordToProto, updateToProto } from '../protocol/convert.ts';
 import { CommandServiceDefinition } from '../protocol/gen/signalbox/v1/command.ts';
-import { requireScope } from './access.ts';
 import type { DeviceStreamTaker } from './device-stream.ts';
 import { mapIterable } from './map-iterable.ts';
 import { type GrpcService, grpcService } from './service.ts';

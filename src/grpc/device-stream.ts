@@ -1,9 +1,10 @@
+import { requireScope } from '../auth/access.ts';
 import type { Authenticator, Principal } from '../auth/principal.ts';
 import { HubError, toHubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
 import type { DeviceIdentity, DeviceStream, DeviceStreamListener } from '../hub/device-stream.ts';
 import { type DownFrame, decodeUp, encodeDown, type UpFrame } from '../protocol/frames.ts';
-import { authenticateCall, requireScope } from './access.ts';
+import { authenticateCall } from './access.ts';
 import type { GrpcFact } from './facts.ts';
 import { type BufferCall, RawCall } from './raw-call.ts';
 import { checkHeaders } from './service.ts';

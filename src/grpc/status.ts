@@ -59,11 +59,12 @@ export function statusOfError(error: HubError): CallStatus {
   const metadata = new Metadata();
   metadata.set(codeKey, error.code);
   if (error.retryAfterMs !== undefined) metadata.set(retryAfterKey, String(Math.ceil(error.retryAfterMs)));
-  if (error.deviceCode !== undefined) metadata.set(deviceCodeKey, encodeURIComponent(error.deviceCode));
-  if (error.commandId !== undefined) metadata.set(commandIdKey, encodeURIComponent(error.commandId));
+  if (error.deviceCode !== undefined) metadata.set(deviceCodeKey, encoded(error.deviceCode));
+  if (error.commandId !== undefined) metadata.set(commandIdKey, encoded(error.commandId));
   // What went wrong inside is for the log of the hub, not for its callers.
   const details = error.code === 'internal' ? 'internal error' : error.message;
-  return { code: grpcStatus[error.code], details: details.slice(0, 2_000), metadata };
+  // grpc-js throws, from within an event of the stream, for half a surrogate pair.
+  return { code: grpcStatus[error.code], details: details.slice(0, 2_000).toWellFormed(), metadata };
 }
 
 /** The `HubError` behind the end of a call, from whatever server it came. */
@@ -86,6 +87,10 @@ export function errorOfStatus(end: { code: number; details: string; metadata?: M
 
 function isHubErrorCode(word: string): word is HubErrorCode {
   return Object.hasOwn(grpcStatus, word);
+}
+
+function encoded(text: string): string {
+  return encodeURIComponent(text.toWellFormed());
 }
 
 function decoded(text: string): string {
