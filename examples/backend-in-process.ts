@@ -8,7 +8,7 @@ import { PumpServiceDefinition } from 'signalbox/example';
 import { serve } from 'signalbox/server';
 import { connectPump } from './support.ts';
 
-await using server = await serve({ grpc: '127.0.0.1:0', http: false, data: ':memory:', logLevel: 'warn' });
+await using server = await serve({ grpc: '127.0.0.1:0', http: false, data: ':memory:', logLevel: 'error' });
 await using _device = await connectPump({ address: server.grpc[0]!, clientId: 'pump-7', labels: { site: 'north' } });
 
 // The hub is the road: the command goes straight to the device's stream.

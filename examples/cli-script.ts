@@ -11,7 +11,7 @@ import { connectPump } from './support.ts';
 
 const rpm = Number(process.argv[2] ?? 900);
 
-await using server = await serve({ grpc: '127.0.0.1:0', http: false, data: ':memory:', logLevel: 'warn' });
+await using server = await serve({ grpc: '127.0.0.1:0', http: false, data: ':memory:', logLevel: 'error' });
 if (!isServiceRegistered()) registerService(defaultServiceName, server.hub);
 try {
   await using _device = await connectPump({ address: server.grpc[0]!, clientId: 'pump-7' });

@@ -6,7 +6,7 @@ import { PumpServiceDefinition } from 'signalbox/example';
 import { serve } from 'signalbox/server';
 import { connectPump } from './support.ts';
 
-await using server = await serve({ grpc: '127.0.0.1:0', http: false, data: ':memory:', logLevel: 'warn' });
+await using server = await serve({ grpc: '127.0.0.1:0', http: false, data: ':memory:', logLevel: 'error' });
 await using _devices = new AsyncDisposableStack();
 for (let number = 1; number <= 12; number++) {
   const labels = { site: number <= 8 ? 'north' : 'south' };

@@ -28,7 +28,7 @@ function jsonCodec<T>(type: string, check: (value: T) => boolean): CommandCodec<
 const openDoor = jsonCodec<OpenDoor>('example.OpenDoor', ({ door }) => door === 'front' || door === 'back');
 const doorOpened = jsonCodec<DoorOpened>('example.DoorOpened', ({ openedAt }) => typeof openedAt === 'string');
 
-await using server = await serve({ grpc: '127.0.0.1:0', http: false, data: ':memory:', logLevel: 'warn' });
+await using server = await serve({ grpc: '127.0.0.1:0', http: false, data: ':memory:', logLevel: 'error' });
 await using device = await connectDevice({ address: server.grpc[0]!, clientId: 'house-1' });
 device.handle(
   openDoor,

@@ -30,7 +30,7 @@ class PumpClient extends StreamingCommandClient<PumpCommand, PumpAnswer> {
   }
 }
 
-await using server = await serve({ grpc: '127.0.0.1:0', http: false, data: ':memory:', logLevel: 'warn' });
+await using server = await serve({ grpc: '127.0.0.1:0', http: false, data: ':memory:', logLevel: 'error' });
 await using _device = await connectPump({ address: server.grpc[0]!, clientId: 'pump-7' });
 
 // The same class on both roads: the hub in this process, and the RPC that other processes take.

@@ -6,7 +6,7 @@ import { PumpServiceDefinition } from 'signalbox/example';
 import { serve } from 'signalbox/server';
 import { connectPump } from './support.ts';
 
-await using server = await serve({ grpc: '127.0.0.1:0', http: false, data: ':memory:', logLevel: 'warn' });
+await using server = await serve({ grpc: '127.0.0.1:0', http: false, data: ':memory:', logLevel: 'error' });
 
 const pump = commandClient(PumpServiceDefinition, {
   clientId: 'pump-7',

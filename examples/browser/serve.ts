@@ -28,7 +28,7 @@ const server = await serve({
   http: '127.0.0.1:0',
   data: ':memory:',
   origins: [origin],
-  logLevel: 'warn',
+  logLevel: 'error',
 });
 hubUrl = server.http[0]!;
 const pumps = await Promise.all(
