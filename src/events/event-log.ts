@@ -70,6 +70,11 @@ export interface EventLog {
   end(channel: string): Position | Promise<Position>;
   /** Calls `wake` (a hint, cheap, perhaps once for many events) after something became visible. Returns the release. */
   watch(channel: string, wake: () => void): () => void;
+  /**
+   * Names who knows what belongs into the channel of a command that nobody has read yet. `history` is asked when such
+   * a channel is first read or watched, and from then on its events are appended: commands nobody watches cost nothing.
+   */
+  recallCommands(history: (channel: string) => readonly NewEvent[] | undefined): void;
   /** The highest producer number kept from `producerId` in a channel; 0 for none. */
   lastFrom(channel: string, producerId: string): Promise<number>;
   close(): Promise<void>;

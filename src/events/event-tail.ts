@@ -53,6 +53,8 @@ export class EventTail {
   #opened = 0;
   #stopSweeping: () => void = () => undefined;
   #isClosed = false;
+  /** Knows the events of commands whose channels nobody has read yet. */
+  history: ((key: string) => readonly NewEvent[] | undefined) | undefined = undefined;
 
   constructor(epoch: number, options: EventTailOptions = {}) {
     this.epoch = epoch;
@@ -82,6 +84,15 @@ export class EventTail {
 
   find(key: string): ChannelTail | undefined {
     return this.#others.channels.get(key) ?? this.#commands.channels.get(key);
+  }
+
+  /** Opens the channel of a command, with its history, for its first reader. */
+  recall(key: string): void {
+    if (!this.history || this.#shelf(key) !== this.#commands || this.#commands.channels.has(key)) return;
+    const events = this.history(key);
+    if (!events) return;
+    const tail = this.open(key);
+    for (const event of events) this.add(tail, event, 'kept');
   }
 
   open(key: string): ChannelTail {
@@ -177,6 +188,7 @@ export class EventTail {
   }
 
   watch(key: string, wake: () => void): () => void {
+    this.recall(key);
     const tail = this.open(key);
     tail.watchers ??= new Set();
     // Its own function, so that the same `wake` can be registered twice.

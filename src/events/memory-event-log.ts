@@ -27,8 +27,17 @@ export function memoryEventLog(options: MemoryEventLogOptions = {}): EventLog {
       tail.add(target, event, 'kept');
       return event.durable ? stored : undefined;
     },
-    read: (channel, after, limit) => tail.read(channel, after, limit),
-    end: (channel) => tail.end(channel),
+    read(channel, after, limit) {
+      tail.recall(channel);
+      return tail.read(channel, after, limit);
+    },
+    end(channel) {
+      tail.recall(channel);
+      return tail.end(channel);
+    },
+    recallCommands(history) {
+      tail.history = history;
+    },
     watch: (channel, wake) => tail.watch(channel, wake),
     lastFrom(channel, producerId) {
       const target = tail.find(channel);

@@ -62,14 +62,21 @@ export class CommandLife {
     const pending = new PendingCommand({ command, acceptedAtMs, last, monotonic: clock.monotonic() }, this.#overdue);
     this.registry.add(pending);
     this.#host.wheel.set(pending, command.timeoutMs);
-    this.#accepted(pending, last);
+    this.#accepted(pending);
+    pending.tell(last);
     return pending;
+  }
+
+  /** Says on the channel of its client that a live command has to wait. One that is sent at once says that instead. */
+  publishWait(pending: PendingCommand): void {
+    this.#host.publisher.update(pending, pending.last);
   }
 
   /** A queued command that was stored now. */
   acceptStored(stored: StoredCommand): PendingCommand {
     const pending = this.recall(stored);
-    this.#accepted(pending, stored.last);
+    this.#accepted(pending);
+    this.#tell(pending, stored.last);
     return pending;
   }
 
@@ -203,7 +210,7 @@ export class CommandLife {
     } else void this.timeIsOver(pending);
   };
 
-  #accepted(pending: PendingCommand, update: CommandUpdate): void {
+  #accepted(pending: PendingCommand): void {
     const { command } = pending;
     this.#host.settings.observe({
       kind: 'command-accepted',
@@ -214,7 +221,6 @@ export class CommandLife {
       queued: pending.isQueued,
       traceparent: command.traceparent,
     });
-    this.#tell(pending, update);
   }
 
   #advance(pending: PendingCommand, state: 'delivered' | 'started'): void {

@@ -69,6 +69,7 @@ export class Hub implements CommandTransport {
       released: (client) => this.#directory.released(client),
       failed,
     });
+    this.#publisher.recallFrom((commandId) => this.#life.registry.get(commandId));
     if (settings.commands) {
       this.#mailboxes = {
         store: settings.commands,

@@ -1,3 +1,4 @@
+import { channelKey, clientChannel } from '../events/channels.ts';
 import { Alarm } from '../flow/timing-wheel.ts';
 import {
   type Command,
@@ -51,7 +52,12 @@ export class PendingCommand extends Alarm implements CommandRecord {
   last: CommandUpdate;
   /** What a late reader is told: every state, the newest progress. */
   readonly history: CommandUpdate[] = [];
-  readonly #readers = new Set<UpdateStream>();
+  /** Somebody has read the channel of this command: its updates are published there too. */
+  hasReadChannel = false;
+  #clientChannel: string | undefined;
+  /** Nearly always there is one reader: it is kept without a set. */
+  #reader: UpdateStream | undefined;
+  #moreReaders: Set<UpdateStream> | undefined;
   readonly #ring: (pending: PendingCommand) => void;
 
   constructor(
@@ -71,6 +77,12 @@ export class PendingCommand extends Alarm implements CommandRecord {
     return this.command.id;
   }
 
+  /** Key of its client's channel. */
+  get clientChannel(): string {
+    this.#clientChannel ??= channelKey(this.command.tenant, clientChannel(this.command.clientId));
+    return this.#clientChannel;
+  }
+
   get isQueued(): boolean {
     return this.position !== undefined;
   }
@@ -85,7 +97,7 @@ export class PendingCommand extends Alarm implements CommandRecord {
 
   /** Whether somebody reads its updates. */
   get isWatched(): boolean {
-    return this.#readers.size > 0;
+    return this.#reader !== undefined || (this.#moreReaders?.size ?? 0) > 0;
   }
 
   override onAlarm(): void {
@@ -102,8 +114,11 @@ export class PendingCommand extends Alarm implements CommandRecord {
     if (update.state === 'progress' && this.last.state === 'progress') this.history[this.history.length - 1] = update;
     else this.history.push(update);
     this.last = update;
-    for (const reader of this.#readers) reader.offer(update);
-    if (isTerminal(update.state)) this.#readers.clear();
+    this.#reader?.offer(update);
+    if (this.#moreReaders) for (const reader of this.#moreReaders) reader.offer(update);
+    if (!isTerminal(update.state)) return;
+    this.#reader = undefined;
+    this.#moreReaders = undefined;
   }
 
   /** Tells `reader` what was, then what comes. */
@@ -111,9 +126,14 @@ export class PendingCommand extends Alarm implements CommandRecord {
     if (this.history.length === 0) reader.offer(this.last);
     else for (const update of this.history) reader.offer(update);
     if (this.hasEnded) return;
-    this.#readers.add(reader);
+    if (this.#reader === undefined) this.#reader = reader;
+    else {
+      this.#moreReaders ??= new Set();
+      this.#moreReaders.add(reader);
+    }
     reader.onReturn = () => {
-      this.#readers.delete(reader);
+      if (this.#reader === reader) this.#reader = undefined;
+      else this.#moreReaders?.delete(reader);
       onLeft?.();
     };
   }

@@ -1,6 +1,6 @@
-import { channelKey, clientChannel, commandChannel, fleetChannel } from '../events/channels.ts';
+import { channelKey, channelName, clientChannel, commandChannel, fleetChannel } from '../events/channels.ts';
 import type { EventLog, NewEvent } from '../events/event-log.ts';
-import type { CommandUpdate, Payload } from '../protocol/command.ts';
+import type { Command, CommandState, CommandUpdate, Payload } from '../protocol/command.ts';
 import { isTerminal } from '../protocol/command.ts';
 import type { ClientInfo } from './client-info.ts';
 import type { PendingCommand } from './pending-command.ts';
@@ -15,18 +15,28 @@ export class Publisher {
     this.#failed = failed;
   }
 
-  /** One step of a command. What nobody may miss, acceptance and end of a queued command, is kept on disk. */
-  update({ command, isQueued }: PendingCommand, update: CommandUpdate): void {
+  /** Lets a command's channel begin with its history when it is first read. */
+  recallFrom(find: (commandId: string) => PendingCommand | undefined): void {
+    this.#log?.recallCommands((key) => {
+      const pending = find(channelName(key).slice(commandChannel('').length));
+      if (!pending || channelKey(pending.command.tenant, commandChannel(pending.id)) !== key) return undefined;
+      pending.hasReadChannel = true;
+      return pending.history.map((update) => eventOf(pending.command, update));
+    });
+  }
+
+  /**
+   * One step of a command, for those who watch its client; and for those who watch the command: of a live one, once
+   * there are any.
+   * What nobody may miss, acceptance and end of a queued command, is kept on disk.
+   */
+  update(pending: PendingCommand, update: CommandUpdate): void {
     if (!this.#log) return;
-    const event: NewEvent = {
-      type: `command.${update.state}`,
-      atMs: update.atMs,
-      data: () => commandEventData(command.payload.type, update),
-      durable: false,
-    };
+    const { command, isQueued } = pending;
+    const event = eventOf(command, update);
     const durable = isQueued && (update.state === 'queued' || isTerminal(update.state));
-    this.#append(channelKey(command.tenant, clientChannel(command.clientId)), durable ? { ...event, durable } : event);
-    this.#append(channelKey(command.tenant, commandChannel(command.id)), event);
+    this.#append(pending.clientChannel, durable ? { ...event, durable } : event);
+    if (pending.hasReadChannel || isQueued) this.#append(channelKey(command.tenant, commandChannel(command.id)), event);
   }
 
   presence(type: 'client.connected' | 'client.disconnected', info: ClientInfo, atMs: number, reason?: string): void {
@@ -44,6 +54,30 @@ export class Publisher {
     this.#log?.append(key, event)?.catch(this.#failed);
   }
 }
+
+function eventOf(command: Command, update: CommandUpdate): NewEvent {
+  return {
+    type: eventTypes[update.state],
+    atMs: update.atMs,
+    data: () => commandEventData(command.payload.type, update),
+    durable: false,
+    bytes: 256 + (update.state === 'succeeded' ? update.result.value.length : 0),
+  };
+}
+
+const eventTypes: Record<CommandState, string> = {
+  queued: 'command.queued',
+  sent: 'command.sent',
+  delivered: 'command.delivered',
+  started: 'command.started',
+  progress: 'command.progress',
+  succeeded: 'command.succeeded',
+  failed: 'command.failed',
+  rejected: 'command.rejected',
+  cancelled: 'command.cancelled',
+  expired: 'command.expired',
+  unknown: 'command.unknown',
+};
 
 function commandEventData(type: string, update: CommandUpdate): unknown {
   const base = {

@@ -78,6 +78,7 @@ export class Submissions {
     pending.attach(stream);
     client.pushLive(pending);
     client.pump();
+    if (pending.place === 'waiting') this.#host.life.publishWait(pending);
   }
 
   /** Not accepted before the client is there: until then it can only fail, and nothing was promised. */

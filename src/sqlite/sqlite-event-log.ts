@@ -46,7 +46,12 @@ export class SqliteEventLog implements EventLog {
     return undefined;
   }
 
+  recallCommands(history: (channel: string) => readonly NewEvent[] | undefined): void {
+    this.#tail.history = history;
+  }
+
   read(channel: string, after: Position, limit: number): EventPage | Promise<EventPage> {
+    this.#tail.recall(channel);
     if (after.epoch === this.epoch && after.seq <= this.#tail.end(channel).seq) {
       const isInMemory = after.seq >= this.#tail.oldest(channel) - 1;
       return isInMemory ? this.#tail.read(channel, after, limit) : this.#pages.read(channel, after, limit);
@@ -58,6 +63,7 @@ export class SqliteEventLog implements EventLog {
   }
 
   end(channel: string): Position {
+    this.#tail.recall(channel);
     return this.#tail.end(channel);
   }
 
