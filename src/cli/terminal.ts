@@ -27,7 +27,7 @@ export class Terminal {
   /** One fact: the object with `--json`, the line otherwise. Undefined: this side says nothing. */
   tell(object: object | undefined, line?: string): void {
     if (this.isJson) {
-      if (object !== undefined) this.#write(`${JSON.stringify(object)}\n`);
+      if (object !== undefined) this.#write(jsonLine(object));
     } else if (line !== undefined) {
       this.#clearProgress();
       this.#write(`${line}\n`);
@@ -45,7 +45,7 @@ export class Terminal {
   fail(thrown: unknown, facts: object = {}): void {
     const { code, message, retryAfterMs } = toHubError(thrown);
     this.#clearProgress();
-    if (this.isJson) this.#write(`${JSON.stringify({ ...facts, error: { code, message, retryAfterMs } })}\n`);
+    if (this.isJson) this.#write(jsonLine({ ...facts, error: { code, message, retryAfterMs } }));
     else this.#outside.stderr.write(`${this.paint('red', 'error', this.#outside.stderr)}: ${printable(message)}\n`);
   }
 
@@ -73,6 +73,15 @@ export class Terminal {
   #write(text: string): void {
     this.#outside.stdout.write(text);
   }
+}
+
+/** JSON leaves some codes as they are that a terminal would obey. */
+function jsonLine(object: object): string {
+  const text = JSON.stringify(object).replaceAll(
+    /[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+  return `${text}\n`;
 }
 
 /** A table for people: columns as wide as their widest cell. */

@@ -1,0 +1,19 @@
+/** Resolves when the signal is aborted. */
+export function untilAborted(signal: AbortSignal): Promise<undefined> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve(undefined);
+    else signal.addEventListener('abort', () => resolve(undefined), { once: true });
+  });
+}
+
+/** Items until the signal is aborted: an abort is then the end, not an error. */
+export async function* untilStopped<T>(items: AsyncIterable<T>, signal: AbortSignal): AsyncIterable<T> {
+  try {
+    for await (const item of items) {
+      if (signal.aborted) return;
+      yield item;
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}
