@@ -51,7 +51,7 @@ test('with a real hub: a browser sees the device come, its command run, and what
   const names = [];
   do names.push((await page.event()).name);
   while (names.at(-1) !== 'command.succeeded');
-  expect(names[0]).toBe('command.queued');
+  expect(names[0]).toBe('command.sent');
   page.leave();
   const history = await watch(`${at.url}/v1/commands/${id}/events`);
   const updates = (await history.rest()).filter(({ data }) => data !== '');
