@@ -3,7 +3,7 @@ import type { HubVerbs } from './actors/hub.ts';
 import type { SqliteVerbs } from './actors/sqlite.ts';
 import { type Bench, type Contender, during, takeTurns } from './harness.ts';
 
-/** Background of queued commands that leaves the machine room, in commands a second. */
+/** A background of queued commands that leaves the machine room, in commands a second. */
 const easy = 200;
 const livePerSecond = 200;
 
@@ -45,13 +45,20 @@ export async function queued(bench: Bench): Promise<void> {
         cpu: cpuUs.hub! / operations,
       };
     },
+    async busy(seconds) {
+      const [latency] = await Promise.all([
+        live(seconds),
+        hub.call('commands', { ...background, seconds, whenOffline: 'fail' }),
+      ]);
+      return { ...latency };
+    },
     async one(seconds) {
       const load = await sqlite.call('transactions', { seconds, bytes });
       return { perSecond: load.operations / load.seconds, p99Ms: load.p99Ms };
     },
   };
-  const turns = bench.isQuick ? { rounds: 3, seconds: 1.2 } : { rounds: 7, seconds: 3 };
-  const { alone, easy: some, full, one } = await takeTurns(contenders, turns);
+  const turns = bench.isQuick ? { rounds: 3, seconds: 0.9 } : { rounds: 7, seconds: 3 };
+  const { alone, easy: some, busy, full, one } = await takeTurns(contenders, turns);
   const bare = 'bare better-sqlite3, a transaction each';
   bench.report('queued commands per second, 100 callers', '1/s', full!.perSecond!, { [bare]: one!.perSecond! });
   bench.report('p99 of queued commands', 'ms', full!.queuedP99Ms!);
@@ -60,8 +67,11 @@ export async function queued(bench: Bench): Promise<void> {
     ['p50', 'p50Ms'],
     ['p99', 'p99Ms'],
   ] as const) {
-    const yardstick = { 'no queued commands': alone![number]! };
-    bench.report(`${name} of live commands, ${easy} queued/s meanwhile`, 'ms', some![number]!, yardstick);
-    bench.report(`${name} of live commands, as many queued as it can meanwhile`, 'ms', full![number]!, yardstick);
+    const nothing = { 'nothing else': alone![number]! };
+    bench.report(`${name} of live commands, ${easy} queued/s meanwhile`, 'ms', some![number]!, nothing);
+    bench.report(`${name} of live commands, 100 callers that queue meanwhile`, 'ms', full![number]!, {
+      ...nothing,
+      '100 callers without store': busy![number]!,
+    });
   }
 }

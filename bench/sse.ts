@@ -13,7 +13,7 @@ const perSecond = 100;
  */
 export async function sse(bench: Bench): Promise<void> {
   await fanOut(bench);
-  await stalled(bench);
+  await stalledReaders(bench);
 }
 
 async function fanOut(bench: Bench): Promise<void> {
@@ -62,7 +62,7 @@ async function fanOut(bench: Bench): Promise<void> {
 
   const { signalbox, ...yardsticks } = await takeTurns(
     contenders,
-    bench.isQuick ? { rounds: 2, seconds: 1 } : { rounds: 5, seconds: 3 },
+    bench.isQuick ? { rounds: 3, seconds: 0.7 } : { rounds: 5, seconds: 3 },
   );
   const report = (metric: string, unit: string, number: string): void =>
     bench.report(metric, unit, signalbox![number]!, beside(yardsticks, number));
@@ -86,7 +86,7 @@ async function settled(readers: Actor<WatchersVerbs>, expected: number) {
 }
 
 /** Events of 32 KiB, so that the kernel's own buffers for each reader are full in the first seconds. */
-async function stalled(bench: Bench): Promise<void> {
+async function stalledReaders(bench: Bench): Promise<void> {
   const load = { perSecond, bytes: 32 * 1024, seconds: 3 };
   const contenders: Record<string, { server: AnyActor; publish: () => Promise<unknown> }> = {};
   const add = async (
