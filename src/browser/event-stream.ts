@@ -28,7 +28,9 @@ export async function openEventStream(request: StreamRequest): Promise<AsyncGene
   try {
     request.signal.throwIfAborted();
     const init: RequestInit = { headers: request.headers, signal: connection.signal, cache: 'no-store' };
-    const response = await guarded(request, connection, () => request.fetch(request.url, init));
+    // A browser's fetch must not be called as a method of anything but the window.
+    const { fetch: send } = request;
+    const response = await guarded(request, connection, () => send(request.url, init));
     if (response.status === 204) {
       close();
       return undefined;

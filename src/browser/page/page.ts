@@ -13,6 +13,8 @@ import { TokenField } from './token-field.ts';
 // The page may stand below a path of a proxy.
 const url = new URL('.', document.baseURI).href.replace(/\/$/, '');
 const refreshMs = 5000;
+// Somebody is looking: a browser tab tries again sooner than a program should.
+const backoff = { maxMs: 5000 };
 
 const { getToken } = new TokenField();
 const request: RequestOptions = { url, getToken };
@@ -31,6 +33,7 @@ let isStale = false;
 watch({
   url,
   getToken,
+  backoff,
   channels: ['fleet'],
   onEvent: (event) => {
     feed.event(event);
@@ -73,6 +76,7 @@ function watchClient(clientId: string): void {
   clientWatch = watch({
     url,
     getToken,
+    backoff,
     channels: [channel],
     onEvent: (event) => feed.event(event),
     onGap: (gap) => feed.gap(gap),
