@@ -76,7 +76,7 @@ function installPeers(): boolean {
   );
   if (isThere) return true;
   say('Installing the peers of bench/package.json ...');
-  const flags = ['install', '--no-audit', '--no-fund', '--no-package-lock', '--loglevel=error'];
+  const flags = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
   const { status } = spawnSync('npm', flags, { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] });
   if (status !== 0) say('skipped: socket.io, better-sse and NATS, npm could not install them');
   return status === 0;

@@ -16,6 +16,7 @@ const tasks = {
   demo: ['examples/demo.ts'],
   signalbox: ['src/cli/main.ts'],
   test: ['scripts/test.ts'],
+  bench: ['bench/main.ts'],
   build: ['scripts/build.ts'],
   generate: ['scripts/generate.ts'],
   format: ['scripts/format.ts'],
