@@ -1,3 +1,4 @@
+import type { CommandUpdate } from '../commands.ts';
 import type { HubEvent, HubGap, HubReset } from '../watch-types.ts';
 import { byId, element, shortJson, timeOf } from './dom.ts';
 
@@ -23,7 +24,7 @@ export class Feed {
         timeOf(at),
         element('span', { class: 'type' }, type),
         element('span', { class: 'channel' }, channel),
-        element('pre', {}, shortJson(data)),
+        element('pre', {}, type.startsWith('command.') ? commandWords(data) : shortJson(data)),
       ),
     );
   }
@@ -48,4 +49,19 @@ export class Feed {
     this.#list.prepend(item);
     while (this.#list.children.length > mostEvents) this.#list.lastElementChild?.remove();
   }
+}
+
+/** What an event of a command says beyond its type: which command, and what came with it. */
+function commandWords(data: unknown): string {
+  const { commandId = '', type = '', progress, result, error } = data as Partial<CommandUpdate> & { type?: string };
+  const payload = result ?? progress?.item;
+  const words = [
+    type.split(/[./]/).at(-1),
+    commandId.slice(0, 8),
+    progress?.fraction === undefined ? undefined : `${Math.round(progress.fraction * 100)} %`,
+    progress?.note,
+    payload?.json === undefined ? undefined : shortJson(payload.json),
+    error && `${error.code}: ${error.message}`,
+  ];
+  return words.filter((word) => word !== undefined && word !== '').join('  ');
 }

@@ -43,7 +43,8 @@ export class Updates {
         progress.note === undefined ? undefined : element('span', {}, progress.note),
         progress.item && payload(progress.item),
       ];
-    if (result !== undefined) return [payload(result)];
+    // A streaming method ends with an empty result.
+    if (result !== undefined) return result.type === '' ? [] : [payload(result)];
     if (error !== undefined) return [element('span', {}, `${error.code}: ${error.message}`)];
     return [];
   }

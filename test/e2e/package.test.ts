@@ -1,0 +1,106 @@
+import { execFile, execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { root } from '../support/sources.ts';
+
+const run = promisify(execFile);
+
+/** A backend, a device and a hub in one program, as a newcomer writes it. */
+const program = `
+import { HubError } from 'signalbox';
+import { connectDevice } from 'signalbox/device';
+import { serve } from 'signalbox/server';
+import { watch } from 'signalbox/browser';
+
+await using server = await serve({ grpc: '127.0.0.1:0', http: '127.0.0.1:0', data: ':memory:', logLevel: 'silent' });
+const device = await connectDevice({ address: server.grpc[0], clientId: 'pump-1' });
+const clients = await (await fetch(server.http[0] + '/v1/clients')).json();
+const page = await fetch(server.http[0] + '/');
+const script = await fetch(server.http[0] + '/browser/page/page.js');
+console.log(JSON.stringify({
+  clients: clients.clients.map(({ id, connected }) => ({ id, connected })),
+  page: page.status,
+  script: script.headers.get('content-type'),
+  exports: [typeof HubError, typeof watch],
+}));
+await device.close();
+`;
+
+const consumer = `
+import { HubError, type HubErrorCode } from 'signalbox';
+import { connectDevice, type Device } from 'signalbox/device';
+import { serve, type ServeOptions, type SignalboxServer } from 'signalbox/server';
+import { watch, type Watch } from 'signalbox/browser';
+
+const options: ServeOptions = { data: ':memory:' };
+export const open = (): Promise<SignalboxServer> => serve(options);
+export const connect = (): Promise<Device> => connectDevice({ address: '127.0.0.1:1', clientId: 'pump-1' });
+export const look = (): Watch => watch({ channels: ['fleet'], onEvent: ({ type }) => type.length, onGap: () => undefined });
+export const code = (error: HubError): HubErrorCode => error.code;
+// @ts-expect-error a device needs an id
+export const wrong = (): Promise<Device> => connectDevice({ address: '127.0.0.1:1' });
+`;
+
+describe('the packed package', () => {
+  let folder: string;
+  const inFolder = (file: string, args: readonly string[]) => run(file, args, { cwd: folder, timeout: 120_000 });
+
+  beforeAll(async () => {
+    folder = mkdtempSync(path.join(tmpdir(), 'signalbox-package-'));
+    // Packing builds, unless the run has just done so.
+    if (process.env.SIGNALBOX_BUILT !== '1')
+      execFileSync(process.execPath, ['scripts/build.ts'], { cwd: root, stdio: 'inherit' });
+    const pack = ['pack', '--ignore-scripts', '--silent', '--pack-destination', folder];
+    await run('npm', pack, { cwd: root });
+    const tarball = readdirSync(folder).find((name) => name.endsWith('.tgz'))!;
+    writeFileSync(
+      path.join(folder, 'package.json'),
+      JSON.stringify({ name: 'consumer', private: true, type: 'module' }),
+    );
+    const flags = ['--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error', '--omit=dev'];
+    await inFolder('npm', ['install', ...flags, `./${tarball}`]);
+  }, 240_000);
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  test('is imported by its subpaths and serves, connects and shows its page', async () => {
+    writeFileSync(path.join(folder, 'program.mjs'), program);
+    const { stdout } = await inFolder(process.execPath, ['program.mjs']);
+    expect(JSON.parse(stdout)).toEqual({
+      clients: [{ id: 'pump-1', connected: true }],
+      page: 200,
+      script: 'text/javascript; charset=utf-8',
+      exports: ['function', 'function'],
+    });
+  });
+
+  test('brings its command line', async () => {
+    const { stdout } = await inFolder('npx', ['--no-install', 'signalbox', '--help']);
+    expect(stdout).toMatch(/Usage: signalbox/);
+  });
+
+  test('brings types that a strict program can be checked against', async () => {
+    mkdirSync(path.join(folder, 'src'));
+    writeFileSync(path.join(folder, 'src/consumer.ts'), consumer);
+    const options = ['--noEmit', '--strict', '--target', 'es2024', '--module', 'nodenext', '--types', 'node'];
+    const types = [
+      '--typeRoots',
+      path.join(root, 'node_modules/@types'),
+      '--lib',
+      'es2024,esnext.disposable',
+      '--skipLibCheck',
+    ];
+    const tsc = path.join(root, 'node_modules/.bin/tsc');
+    const { stdout } = await inFolder(tsc, [...options, ...types, 'src/consumer.ts']).catch((error) => error);
+    expect(stdout).toBe('');
+  });
+
+  test('holds what is needed and nothing of our own workshop', async () => {
+    const files = readdirSync(path.join(folder, 'node_modules/signalbox'), { recursive: true, encoding: 'utf8' });
+    expect(files).toContain('proto/signalbox/v1/device.proto');
+    expect(files.filter((file) => /(^|\/)(test|scripts|examples|src|bench)\/|binpb$|tsconfig/.test(file))).toEqual([]);
+    expect(statSync(path.join(folder, 'node_modules/signalbox/dist/cli/main.js')).mode & 0o111).not.toBe(0);
+  });
+});
