@@ -1,0 +1,44 @@
+import { HubError } from '../errors.ts';
+import { type Command, type CommandUpdate, isTerminalUpdate } from '../protocol/command.ts';
+import type { CommandTransport } from '../protocol/command-transport.ts';
+
+/** A hub and the news of its death. */
+export interface MortalHub {
+  readonly hub: CommandTransport;
+  /** Resolves when it is dead; it tells nothing any more. */
+  readonly gone: Promise<void>;
+}
+
+const order = ['queued', 'sent', 'delivered', 'started', 'progress'];
+
+/** A road to whichever hub lives: what was told is not told again by the next one. */
+export function steadyTransport(current: () => MortalHub): CommandTransport {
+  return { send: (command, options) => updates(current, command, options?.signal) };
+}
+
+async function* updates(
+  current: () => MortalHub,
+  command: Command,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<CommandUpdate, void> {
+  let told = -1;
+  for (;;) {
+    const { hub, gone } = current();
+    const reading = hub.send(command, signal ? { signal } : {})[Symbol.asyncIterator]();
+    const death = gone.then(() => 'gone' as const);
+    try {
+      for (;;) {
+        const next = await Promise.race([reading.next(), death]);
+        if (next === 'gone') break;
+        if (next.done) return;
+        const rank = order.indexOf(next.value.state);
+        if (isTerminalUpdate(next.value) || rank > told || next.value.state === 'progress') yield next.value;
+        told = Math.max(told, rank);
+      }
+    } finally {
+      void reading.return?.();
+    }
+    if (command.whenOffline === 'fail')
+      throw new HubError('outcome-unknown', `the hub died with command ${command.id}`, { commandId: command.id });
+  }
+}
