@@ -42,14 +42,14 @@ async function install() {
   try {
     if (isInstalled()) return; // another task was quicker
     const since = Date.now();
-    say('Installing dependencies with npm ci (once, about a minute) ...');
-    const code = await npmCi();
+    say('Installing dependencies with npm (once, about a minute) ...');
+    const code = await npmInstall();
     if (code !== 0)
       stop(
-        `npm ci ended with code ${code}; what it said is above. It needs the npm registry: look at your network and at ` +
+        `npm install ended with code ${code}; what it said is above. It needs the npm registry: look at your network and at ` +
           '`npm config get registry`, then try again.',
       );
-    if (!isInstalled()) stop('npm ci ended well, but node_modules still does not match package-lock.json');
+    if (!isInstalled()) stop('npm install ended well, but node_modules still does not match package-lock.json');
     say(`Installed in ${Math.round((Date.now() - since) / 1000)} s.`);
   } finally {
     release();
@@ -75,8 +75,20 @@ function isInstalled() {
   });
 }
 
-function npmCi() {
-  const flags = ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error', '--progress=false'];
+/**
+ * Installs the versions of package-lock.json and leaves that file as it is. Not `npm ci`: that refuses a lock file
+ * without the binaries of other platforms, which are optional and which not every registry has.
+ */
+function npmInstall() {
+  const flags = [
+    'install',
+    '--no-save',
+    '--include=dev',
+    '--no-audit',
+    '--no-fund',
+    '--loglevel=error',
+    '--progress=false',
+  ];
   const child = spawn(process.platform === 'win32' ? 'npm.cmd' : 'npm', flags, {
     cwd: root,
     // npm's report belongs to people; stdout is the task's.
@@ -99,7 +111,7 @@ function npmCi() {
   });
 }
 
-/** One install at a time: two `npm ci` in one folder spoil each other. Returns the release. */
+/** One install at a time: two npm installs in one folder spoil each other. Returns the release. */
 async function installLock() {
   const lock = path.join(root, '.cache', 'installing');
   mkdirSync(path.dirname(lock), { recursive: true });
