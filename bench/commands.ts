@@ -45,7 +45,7 @@ async function compare(bench: Bench, count: number): Promise<void> {
 
   const { signalbox, ...yardsticks } = await takeTurns(
     contenders,
-    bench.isQuick ? { rounds: 3, seconds: 1 } : { rounds: 7, seconds: 2 },
+    bench.isQuick ? { rounds: 3, seconds: 1, warmUpSeconds: 5 } : { rounds: 7, seconds: 2 },
   );
   const report = (metric: string, unit: string, number: string): void =>
     bench.report(`${metric}, ${count} devices`, unit, signalbox![number]!, beside(yardsticks, number));

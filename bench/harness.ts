@@ -154,16 +154,16 @@ export type Contender = (seconds: number) => Promise<Record<string, number>>;
 
 /**
  * Lets contenders take turns (A B C A B C ...), so that a noisy machine is noisy for all of them, and gives the
- * median of each of their numbers. The first turn of each warms up: it is three times as long and does not count.
+ * median of each of their numbers. The first turn of each warms it up (`warmUpSeconds`: default 6) and does not count.
  */
 export async function takeTurns(
   contenders: Readonly<Record<string, Contender>>,
-  { rounds, seconds }: { rounds: number; seconds: number },
+  { rounds, seconds, warmUpSeconds = 6 }: { rounds: number; seconds: number; warmUpSeconds?: number },
 ): Promise<Record<string, Record<string, number>>> {
   const turns: Record<string, Record<string, number>[]> = {};
   for (let round = 0; round <= rounds; round++)
     for (const [name, measure] of Object.entries(contenders)) {
-      const numbers = await measure(round === 0 ? 3 * seconds : seconds);
+      const numbers = await measure(round === 0 ? warmUpSeconds : seconds);
       if (round > 0) turns[name] = [...(turns[name] ?? []), numbers];
     }
   return Object.fromEntries(

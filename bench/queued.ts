@@ -57,7 +57,7 @@ export async function queued(bench: Bench): Promise<void> {
       return { perSecond: load.operations / load.seconds, p99Ms: load.p99Ms };
     },
   };
-  const turns = bench.isQuick ? { rounds: 3, seconds: 0.9 } : { rounds: 7, seconds: 3 };
+  const turns = bench.isQuick ? { rounds: 3, seconds: 1, warmUpSeconds: 2 } : { rounds: 7, seconds: 3 };
   const { alone, easy: some, busy, full, one } = await takeTurns(contenders, turns);
   const bare = 'bare better-sqlite3, a transaction each';
   bench.report('queued commands per second, 100 callers', '1/s', full!.perSecond!, { [bare]: one!.perSecond! });

@@ -43,7 +43,7 @@ export async function rpc(bench: Bench): Promise<void> {
       );
   } else bench.say('skipped: NATS request/reply, nats-server is not installed');
 
-  const turns = bench.isQuick ? { rounds: 3, seconds: 1 } : { rounds: 7, seconds: 2 };
+  const turns = bench.isQuick ? { rounds: 3, seconds: 1, warmUpSeconds: 5 } : { rounds: 7, seconds: 2 };
   const { signalbox, ...yardsticks } = withTotals(await takeTurns(contenders, turns));
   const report = (metric: string, unit: string, number: string): void =>
     bench.report(metric, unit, signalbox![number]!, beside(yardsticks, number));

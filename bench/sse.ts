@@ -3,6 +3,7 @@ import type { HubVerbs } from './actors/hub.ts';
 import type { SocketIoVerbs } from './actors/socket-io.ts';
 import type { WatchersVerbs } from './actors/watchers.ts';
 import { type Actor, type AnyActor, type Bench, beside, type Contender, during, takeTurns } from './harness.ts';
+import type { Load } from './load.ts';
 
 const watchers = 1000;
 const perSecond = 100;
@@ -32,7 +33,7 @@ async function fanOut(bench: Bench): Promise<void> {
       const begun = performance.now();
       const { result, cpuUs } = await during({ server, readers }, async () => {
         await publish(seconds);
-        return settled(readers, seconds * perSecond * watchers);
+        return settled(name, readers, seconds * perSecond * watchers);
       });
       return {
         perSecond: result.operations / result.seconds,
@@ -62,7 +63,7 @@ async function fanOut(bench: Bench): Promise<void> {
 
   const { signalbox, ...yardsticks } = await takeTurns(
     contenders,
-    bench.isQuick ? { rounds: 3, seconds: 0.7 } : { rounds: 5, seconds: 3 },
+    bench.isQuick ? { rounds: 3, seconds: 1, warmUpSeconds: 2 } : { rounds: 5, seconds: 3 },
   );
   const report = (metric: string, unit: string, number: string): void =>
     bench.report(metric, unit, signalbox![number]!, beside(yardsticks, number));
@@ -75,12 +76,13 @@ async function fanOut(bench: Bench): Promise<void> {
 }
 
 /** Waits until everything was delivered, at most 10 s, and gives what the readers saw. */
-async function settled(readers: Actor<WatchersVerbs>, expected: number) {
+async function settled(name: string, readers: Actor<WatchersVerbs>, expected: number): Promise<Load> {
   const deadline = performance.now() + 10_000;
   for (;;) {
     const load = await readers.call('end');
     if (load.operations >= expected) return load;
-    if (performance.now() > deadline) throw new Error(`${load.operations} of ${expected} events were delivered`);
+    if (performance.now() > deadline)
+      throw new Error(`${name}: ${load.operations} of ${expected} events were delivered`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

@@ -22,7 +22,8 @@ subscribe('net.client.socket', (message) => {
 export const verbs = actor({
   async serve(): Promise<string> {
     const http = createServer();
-    server = new Server(http, { transports: ['websocket'] });
+    // No pings within a run: the watchers' bare readers would not answer them.
+    server = new Server(http, { transports: ['websocket'], pingInterval: 3_600_000 });
     server.on('connection', (socket) => void peers.push(socket));
     await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
     return `127.0.0.1:${(http.address() as AddressInfo).port}`;
