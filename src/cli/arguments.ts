@@ -19,6 +19,13 @@ export function parseCount(text: string): number {
   return count;
 }
 
+/** A number above 0. */
+export function parseRate(text: string): number {
+  const rate = Number(text);
+  if (!(rate > 0 && rate <= 1e6)) throw new InvalidArgumentError('write a number above 0.');
+  return rate;
+}
+
 /** Collects `key=value` of an option that may be repeated. */
 export function collectPair(text: string, before: Record<string, string> = {}): Record<string, string> {
   const at = text.indexOf('=');
