@@ -22,10 +22,17 @@ export interface Road {
 
 const states = (updates: readonly CommandUpdate[]): string[] => updates.map(({ state }) => state);
 
+/** With plain arrays of bytes: a wire hands over Buffers, which are equal to Uint8Arrays in all but their class. */
+function plain<T>(value: T): T {
+  if (value instanceof Uint8Array) return Uint8Array.from(value) as T;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, plain(part)])) as T;
+}
+
 /** An update as it is the same on every road, whenever it was. */
 function told({ atMs, ...update }: CommandUpdate): object {
   expect(atMs).toBeGreaterThan(0);
-  return update;
+  return plain(update);
 }
 
 /** What every road to a hub does alike. The hub's clock stands still but where a test moves it. */
@@ -66,7 +73,7 @@ export function commandTransportContract(name: string, open: (hub: Hub) => Promi
     test('a command is told step by step, with the result of the device', async () => {
       const { id, clientId, ...rest } = testCommand({ id: 'cmd-1' });
       const updates = send({ id, clientId, ...rest });
-      expect((await device.command()).payload?.value).toEqual(new Uint8Array([1, 2, 3]));
+      expect(plain((await device.command()).payload?.value)).toEqual(new Uint8Array([1, 2, 3]));
       device.send({ $case: 'started', value: { commandId: id } });
       device.succeed(id, { type: 'test.Done', value: new Uint8Array([7]) });
       expect((await updates).map(told)).toEqual([
@@ -148,7 +155,7 @@ export function commandTransportContract(name: string, open: (hub: Hub) => Promi
         device.send({ $case: 'progress', value });
       }
       device.succeed(command.id);
-      const items = (await updates).flatMap((update) => (update.state === 'progress' ? [update.progress] : []));
+      const items = (await updates).flatMap((update) => (update.state === 'progress' ? [plain(update.progress)] : []));
       expect(items).toEqual(Array.from({ length: 300 }, (_, i) => ({ item: item(i) })));
     });
 
@@ -297,7 +304,7 @@ export function commandTransportContract(name: string, open: (hub: Hub) => Promi
         { payload: { type: 'a\nb', value: new Uint8Array() } },
         /payload type "a\\nb"/,
       ],
-      ['a time that is too long', { timeoutMs: 3_900_000_000 }, /timeoutMs "3900000000"/],
+      ['a time that is too long', { whenOffline: 'queue', ttlMs: 99e9 }, /ttlMs "99000000000"/],
       ['an empty key of blanks', { idempotencyKey: ' ' }, /idempotencyKey " "/],
       ['a coalesce key on a live command', { coalesceKey: 'config' }, /coalesceKey "config"/],
       ['a payload over the limit', { payload: { type: '', value: new Uint8Array(1024 * 1024 + 1) } }, /1048577 bytes/],
