@@ -1,0 +1,148 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, expect, onTestFinished, test } from 'vitest';
+import { grpcTransport } from '../../src/grpc/index.ts';
+import { faultProxy } from '../../src/testing/index.ts';
+import { submit } from './support/callers.ts';
+import { compare } from './support/checker.ts';
+import { Child, killAll } from './support/child.ts';
+import { HubProcess } from './support/hub.ts';
+import { type CallerLine, type EffectLine, Ledger, readLedger } from './support/ledger.ts';
+import { dice, isFull, size, sleep } from './support/sizes.ts';
+
+afterEach(killAll);
+
+/** Where a hub dies by its own hand: each of these facts is told between two steps that belong together. */
+const points = ['command-accepted', 'command-delivered', 'command-ended', 'session-opened', 'session-closed'];
+
+test('hubs and devices are killed and links cut: nothing accepted is lost, nothing runs twice, order and keys hold (P1-P4)', {
+  timeout: size(180_000, 900_000),
+}, async () => {
+  const { random, between, seed } = dice();
+  const [commands, devices, kills] = [size(5000, 50_000), size(50, 200), size(40, 300)];
+  const folder = mkdtempSync(path.join(tmpdir(), 'signalbox-kills-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const files = { callers: path.join(folder, 'callers'), effects: path.join(folder, 'effects') };
+  const hub = await HubProcess.start({ data: path.join(folder, 'data'), window: 16, resumeWindowMs: 2000 });
+  const deviceRoad = await faultProxy({ target: () => hub.grpc, random });
+  const callerRoad = await faultProxy({ target: () => hub.grpc, random });
+
+  // Devices in five processes; those of the last one lose their journals when they are killed.
+  const groups = Array.from({ length: 5 }, (_, group) => ({
+    names: Array.from({ length: devices / 5 }, (_, i) => `device-${group}-${i}`),
+    isForgetful: group === 4,
+  }));
+  const names = groups.flatMap((group) => group.names);
+  const boot = (group: (typeof groups)[number], losesJournal: boolean): Child =>
+    new Child('device-process', {
+      address: deviceRoad.address,
+      names: group.names,
+      journals: path.join(folder, 'journals'),
+      losesJournal,
+      effects: files.effects,
+      workMs: 20,
+    });
+  const running = groups.map((group) => boot(group, false));
+
+  const ledger = new Ledger<CallerLine>(files.callers);
+  const transport = grpcTransport({ address: callerRoad.address });
+  let killed = 0;
+  let isCalm = false;
+  let submittedCount = 0;
+  // Commands are let go with the kills, so that every kill meets some.
+  const allowed = (): number => Math.ceil((commands * (killed + 1)) / (kills + 1));
+  let next = 0;
+  const caller = async (clientId: string): Promise<void> => {
+    const open = new Set<Promise<string>>();
+    for (;;) {
+      while (next >= allowed() && next < commands) await sleep(10);
+      if (next >= commands) break;
+      const number = next++;
+      const content = String(number);
+      const orderingKey = random() < 0.5 ? 'a' : 'b';
+      const key = random() < 0.1 ? `key-${number}` : undefined;
+      const one = submit(transport, ledger, { clientId, content, orderingKey, idempotencyKey: key });
+      const both = [one];
+      if (key) both.push(submit(transport, ledger, { clientId, content, orderingKey, idempotencyKey: key }));
+      submittedCount += both.length;
+      await Promise.all(both.map(({ accepted }) => accepted));
+      if (key && random() < 0.3) {
+        const other = submit(transport, ledger, {
+          clientId,
+          content: `not ${content}`,
+          orderingKey,
+          idempotencyKey: key,
+        });
+        expect(await other.ended, 'another content under the same key').toBe('idempotency-conflict');
+      }
+      for (const { ended } of both) {
+        open.add(ended);
+        void ended.then(() => open.delete(ended));
+      }
+      while (open.size > 12) await Promise.race(open);
+    }
+    await Promise.all(open);
+  };
+  const callers = Promise.all(names.map(caller));
+  callers.catch(() => undefined); // awaited below
+
+  const killDevices = async (): Promise<void> => {
+    while (!isCalm) {
+      await sleep(between(1000, 3000));
+      const at = between(0, groups.length - 1);
+      await running[at]!.kill();
+      if (isCalm) break;
+      running[at] = boot(groups[at]!, groups[at]!.isForgetful);
+    }
+  };
+  const cutLinks = async (): Promise<void> => {
+    while (!isCalm) {
+      await sleep(200);
+      deviceRoad.cutSome(0.05);
+      callerRoad.cutSome(0.05);
+    }
+  };
+  const accidents = Promise.all([killDevices(), cutLinks()]);
+  while (killed < kills) {
+    const dies = hub.child.ended;
+    const patience = sleep(between(100, isFull ? 1500 : 600));
+    await Promise.race([dies, patience]);
+    if (!hub.child.hasEnded) await hub.child.kill();
+    killed++;
+    if (process.env.SIGNALBOX_TALK)
+      process.stderr.write(`${killed} kills, ${next} submitted, ${Math.round(performance.now() / 1000)} s\n`);
+    // Half of the hubs die at a named point, the others by chance.
+    await hub
+      .start(
+        killed < kills && random() < 0.5
+          ? { kind: points[between(0, points.length - 1)]!, nth: between(1, 60) }
+          : undefined,
+      )
+      .catch((error: unknown) => {
+        // It may have met its point before it was ready.
+        if (!hub.child.hasEnded) throw error;
+      });
+    if (hub.child.hasEnded) await hub.start();
+  }
+  isCalm = true;
+  const calmAt = performance.now();
+  await accidents;
+  for (const [at, child] of running.entries())
+    if (child.hasEnded) running[at] = boot(groups[at]!, groups[at]!.isForgetful);
+  await Promise.race([callers, sleep(size(60_000, 300_000))]);
+  await transport.close();
+  ledger.close();
+  await killAll();
+  await deviceRoad.close();
+  await callerRoad.close();
+
+  const verdict = compare(readLedger<CallerLine>(files.callers), readLedger<EffectLine>(files.effects));
+  process.stderr.write(
+    `calm for ${Math.round(performance.now() - calmAt)} ms at the end, seed ${seed}, ${hub.starts} hubs, ${deviceRoad.counts.cut} + ${callerRoad.counts.cut} cuts, ${submittedCount} submitted, ${JSON.stringify({ ...verdict, broken: verdict.broken.length })}\n`,
+  );
+  expect(verdict.broken.slice(0, 20)).toEqual([]);
+  expect(verdict.accepted).toBe(commands);
+  // Interrupted by the death of their device, and nothing else; were it many, nothing would have been tested.
+  expect(verdict.states.unknown ?? 0).toBeLessThan(commands / 4);
+});

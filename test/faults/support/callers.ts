@@ -1,0 +1,71 @@
+import { randomUUID } from 'node:crypto';
+import { toHubError } from '../../../src/errors.ts';
+import { isTerminalUpdate } from '../../../src/protocol/command.ts';
+import type { CommandTransport } from '../../../src/protocol/command-transport.ts';
+import { testCommand } from '../../../src/testing/index.ts';
+import type { CallerLine, Ledger } from './ledger.ts';
+import { order } from './order.ts';
+
+export interface Submission {
+  readonly clientId: string;
+  readonly content: string;
+  readonly orderingKey?: string | undefined;
+  readonly idempotencyKey?: string | undefined;
+  readonly idempotent?: boolean | undefined;
+  readonly live?: boolean | undefined;
+  readonly ttlMs?: number | undefined;
+}
+
+/** Sends one command, and writes down what its caller is told. */
+export function submit(
+  transport: CommandTransport,
+  ledger: Ledger<CallerLine>,
+  {
+    clientId,
+    content,
+    orderingKey = 'one',
+    idempotencyKey,
+    idempotent = false,
+    live = false,
+    ttlMs = 3_600_000,
+  }: Submission,
+): { readonly id: string; readonly accepted: Promise<boolean>; readonly ended: Promise<string> } {
+  const id = randomUUID();
+  const command = testCommand({
+    id,
+    clientId,
+    payload: { type: order.type, value: order.encode({ content, orderingKey }) },
+    whenOffline: live ? 'fail' : 'queue',
+    timeoutMs: live ? 30_000 : 0,
+    waitForConnectMs: live ? 10_000 : 0,
+    ttlMs: live ? 0 : ttlMs,
+    orderingKey,
+    idempotencyKey,
+    idempotent,
+  });
+  ledger.write({ kind: 'submitted', id, clientId, content, orderingKey, key: idempotencyKey, idempotent });
+  const accepted = Promise.withResolvers<boolean>();
+  const read = async (): Promise<string> => {
+    let as: string | undefined;
+    try {
+      for await (const update of transport.send(command)) {
+        if (as === undefined) {
+          as = update.commandId;
+          ledger.write({ kind: 'accepted', id, as });
+          accepted.resolve(true);
+        }
+        if (!isTerminalUpdate(update)) continue;
+        ledger.write({ kind: 'ended', id, as: update.commandId, state: update.state });
+        return update.state;
+      }
+      return 'no end';
+    } catch (thrown) {
+      const { code } = toHubError(thrown);
+      ledger.write({ kind: 'refused', id, code });
+      return code;
+    } finally {
+      accepted.resolve(as !== undefined);
+    }
+  };
+  return { id, accepted: accepted.promise, ended: read() };
+}

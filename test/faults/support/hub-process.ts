@@ -1,0 +1,46 @@
+// A hub in a process of its own, to be killed: options as JSON in the first argument, its addresses as JSON on standard output.
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { createInterface } from 'node:readline';
+import { runUntilSignal, type ServeOptions, serve } from '../../../src/server/index.ts';
+
+export interface HubProcessOptions {
+  readonly serve: ServeOptions;
+  /** Dies by its own hand, as if by kill -9, right when this fact is told for the nth time. */
+  readonly dieAt?: { readonly kind: string; readonly nth: number } | undefined;
+}
+
+const options = JSON.parse(process.argv[2] ?? '{}') as HubProcessOptions;
+let left = options.dieAt?.nth ?? 0;
+const delay = monitorEventLoopDelay({ resolution: 5 });
+const server = await serve(
+  { logLevel: 'silent', ...options.serve },
+  {
+    sources: { env: {}, cwd: import.meta.dirname },
+    observe: (fact) => {
+      if (fact.kind === options.dieAt?.kind && --left === 0) process.kill(process.pid, 'SIGKILL');
+      if (fact.kind === 'store-failed' && 'operation' in fact)
+        process.stderr.write(`${fact.operation}: ${fact.message}\n`);
+    },
+  },
+);
+const say = (value: object): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
+say({ ready: { grpc: server.grpc, http: server.http } });
+
+// Questions about the process itself; never about commands.
+createInterface({ input: process.stdin }).on('line', (question) => {
+  if (question === 'usage') {
+    globalThis.gc?.();
+    const resources: Record<string, number> = {};
+    for (const kind of process.getActiveResourcesInfo()) resources[kind] = (resources[kind] ?? 0) + 1;
+    const { rss, heapUsed } = process.memoryUsage();
+    say({ usage: { rss, heapUsed, resources, sessions: server.hub.load.sessions, p99Ms: delay.percentile(99) / 1e6 } });
+  }
+  if (question === 'watch loop') {
+    delay.reset();
+    delay.enable();
+    say({ watching: true });
+  }
+});
+process.stdin.once('end', () => process.exit(2)); // ends with the test, if that should die
+const outcome = await runUntilSignal(server);
+process.exit(outcome === 'drained' ? 0 : 1);

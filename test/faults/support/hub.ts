@@ -1,0 +1,49 @@
+import type { ServeOptions } from '../../../src/server/index.ts';
+import { Child } from './child.ts';
+import type { HubProcessOptions } from './hub-process.ts';
+
+export interface HubUsage {
+  readonly rss: number;
+  readonly heapUsed: number;
+  readonly resources: Readonly<Record<string, number>>;
+  readonly sessions: number;
+  readonly p99Ms: number;
+}
+
+/** A hub process that is killed and started again, always at the same addresses on the same data. */
+export class HubProcess {
+  readonly #options: ServeOptions;
+  readonly #limit: string | undefined;
+  child!: Child;
+  grpc = '127.0.0.1:0';
+  http = '127.0.0.1:0';
+  starts = 0;
+
+  constructor(options: ServeOptions, limit?: string) {
+    this.#options = options;
+    this.#limit = limit;
+  }
+
+  static async start(options: ServeOptions, limit?: string): Promise<HubProcess> {
+    const hub = new HubProcess(options, limit);
+    await hub.start();
+    return hub;
+  }
+
+  async start(dieAt?: HubProcessOptions['dieAt']): Promise<void> {
+    const { grpc, http } = this;
+    this.child = new Child(
+      'hub-process',
+      { serve: { grpc, http, ...this.#options }, dieAt },
+      this.#limit === undefined ? {} : { limit: this.#limit },
+    );
+    const ready = await this.child.says<{ grpc: string[]; http: string[] }>('ready');
+    this.starts++;
+    this.grpc = ready.grpc[0] ?? this.grpc;
+    this.http = ready.http[0] ? new URL(ready.http[0]).host : this.http;
+  }
+
+  usage(): Promise<HubUsage> {
+    return this.child.ask('usage', 'usage');
+  }
+}

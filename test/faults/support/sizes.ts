@@ -1,0 +1,27 @@
+import { onTestFailed } from 'vitest';
+import { seededRandom } from '../../../src/testing/index.ts';
+
+/** Set by `npm run test:faults -- --full`; the CI size otherwise. */
+export const isFull = process.env.SIGNALBOX_FAULTS === 'full';
+
+export const size = (ci: number, full: number): number => (isFull ? full : ci);
+
+/** Chance that can be had again: `npm run test:faults -- --seed=N`. A failing test says its seed. */
+export function dice(): { random: () => number; seed: number; between(least: number, most: number): number } {
+  const seed = Number(process.env.SIGNALBOX_SEED) || Math.floor(Math.random() * 1e9);
+  onTestFailed(() => void process.stderr.write(`seed ${seed}; again with: npm run test:faults -- --seed=${seed}\n`));
+  const random = seededRandom(seed);
+  return { random, seed, between: (least, most) => Math.floor(least + random() * (most - least + 1)) };
+}
+
+export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Waits until it holds; throws, naming `what`, when it does not within `withinMs`. */
+export async function eventually(what: string | (() => string), holds: () => unknown, withinMs = 60_000) {
+  const until = performance.now() + withinMs;
+  while (!(await holds())) {
+    if (performance.now() > until)
+      throw new Error(`not within ${withinMs} ms: ${typeof what === 'string' ? what : what()}`);
+    await sleep(20);
+  }
+}
