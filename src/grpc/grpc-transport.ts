@@ -4,6 +4,7 @@ import { type Clock, systemClock } from '../flow/clock.ts';
 import type { Command, CommandUpdate } from '../protocol/command.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import { type ConnectOptions, callMetadata, channelParts } from './channel.ts';
+import { LeftCalls } from './left-calls.ts';
 import { RemoteCommand, type RemoteRoad } from './remote-command.ts';
 
 export interface GrpcTransportOptions extends ConnectOptions {
@@ -37,6 +38,7 @@ export function grpcTransport(options: GrpcTransportOptions): GrpcTransport {
     clock,
     random,
     running,
+    leftCalls: new LeftCalls(clock),
   };
   let isClosed = false;
   const close = async (): Promise<void> => {
@@ -44,6 +46,7 @@ export function grpcTransport(options: GrpcTransportOptions): GrpcTransport {
     isClosed = true;
     for (const one of [...running])
       one.fail(new HubError('unavailable', `the connection to ${address} was closed here`));
+    road.leftCalls.close();
     client.close();
   };
   return {

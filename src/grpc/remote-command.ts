@@ -1,4 +1,12 @@
-import { type Client, type ClientReadableStream, type Metadata, type StatusObject, status } from '@grpc/grpc-js';
+import {
+  CallCredentials,
+  type Client,
+  type ClientReadableStream,
+  Metadata,
+  type StatusObject,
+  status,
+} from '@grpc/grpc-js';
+import { keepAlive } from '../device/keep-alive.ts';
 import { HubError, toHubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
 import { PushStream } from '../flow/push-stream.ts';
@@ -13,6 +21,7 @@ import {
   WatchCommandRequest,
   WatchCommandResponse,
 } from '../protocol/gen/signalbox/v1/command.ts';
+import type { LeftCalls } from './left-calls.ts';
 import { errorOfStatus } from './status.ts';
 
 /** What all commands of one transport share. */
@@ -26,6 +35,8 @@ export interface RemoteRoad {
   readonly random: () => number;
   /** The commands that are watched now. */
   readonly running: Set<RemoteCommand>;
+  /** Where calls go that nobody reads any more. */
+  readonly leftCalls: LeftCalls;
 }
 
 const service = '/signalbox.v1.CommandService';
@@ -53,6 +64,9 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   /** Differs from the command's own where an idempotency key found an older one. */
   #commandId: string;
   #call: ClientReadableStream<CommandUpdate> | undefined;
+  #handOver = new HandOver();
+  /** Between two attempts nothing else would keep the process from ending. */
+  #letGoOfProcess: (() => void) | undefined;
   #isPaused = false;
   /** The hub has told at least one update. */
   #wasAccepted = false;
@@ -63,6 +77,8 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   #progressAtMs = 0;
   #progressOfThisCall = 0;
   #attempts = 0;
+  /** A cancel came before the hub had accepted the command, so it was taken back. */
+  #isWithdrawn = false;
   #isOver = false;
   #letGo = new Map<'connect' | 'end' | 'retry' | 'cancel', () => void>();
 
@@ -71,6 +87,9 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
     this.#command = command;
     this.#signal = signal;
     this.#commandId = command.id;
+    for (const name of ['timeoutMs', 'waitForConnectMs'] as const)
+      if (command[name] > maxUint32)
+        throw new HubError('invalid-argument', `${name} is ${command[name]}, the most over gRPC is ${maxUint32}`);
     this.#request = toBuffer(SendCommandToClientRequest.encode({ command: commandToProto(command) }).finish());
     const lifeMs = lifeOf(command);
     this.#endsAt = road.clock.monotonic() + lifeMs;
@@ -111,7 +130,11 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
     this.#signal?.removeEventListener('abort', this.#onAbort);
     for (const letGo of this.#letGo.values()) letGo();
     this.#letGo.clear();
-    this.#dropCall();
+    // A call to a hub that was never reached costs nothing to cancel; the others end by themselves, most of them soon.
+    if (this.#call !== undefined && this.#handOver.wasMade) {
+      this.#road.leftCalls.add(this.#call);
+      this.#call = undefined;
+    } else this.#dropCall();
   }
 
   /** Opens the call that tells the updates: the command itself, or only the watching of it. */
@@ -134,25 +157,37 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   #start(how: 'send' | 'watch', metadata: Metadata): void {
     if (this.#isOver) return;
     const { client, connectTimeoutMs, address } = this.#road;
+    const handOver = new HandOver();
+    const options = { credentials: handOver };
     const call =
       how === 'send'
-        ? client.makeServerStreamRequest(`${service}/SendCommandToClient`, asIs, sendUpdate, this.#request, metadata)
+        ? client.makeServerStreamRequest(
+            `${service}/SendCommandToClient`,
+            asIs,
+            sendUpdate,
+            this.#request,
+            metadata,
+            options,
+          )
         : client.makeServerStreamRequest(
             `${service}/WatchCommand`,
             encodeWatch,
             watchUpdate,
             this.#commandId,
             metadata,
+            options,
           );
     this.#call = call;
+    this.#handOver = handOver;
+    this.#letGoOfProcess?.();
+    this.#letGoOfProcess = undefined;
     this.#progressOfThisCall = 0;
     if (!this.#road.isReady())
       this.#after('connect', connectTimeoutMs, () => {
-        const mayHaveLeft = wasHandedOver(call);
         this.#dropCall();
         this.#onLost(
           how,
-          mayHaveLeft,
+          handOver.wasMade,
           new HubError('unavailable', `no answer from ${address} within ${connectTimeoutMs} ms`),
         );
       });
@@ -164,7 +199,7 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
       if (this.#call !== call || this.#isOver) return;
       this.#call = undefined;
       this.#release('connect');
-      this.#onEnd(how, end, wasHandedOver(call));
+      this.#onEnd(how, end, handOver.wasMade);
     });
   }
 
@@ -238,6 +273,7 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
       cause.retryAfterMs ?? 0,
     );
     this.#attempts++;
+    this.#letGoOfProcess ??= keepAlive();
     this.#after('retry', Math.min(waitMs, leftMs), () => this.#open('watch'));
   }
 
@@ -257,7 +293,8 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   }
 
   readonly #onAbort = (): void => {
-    if (!this.#wasAccepted && this.#call !== undefined && !wasHandedOver(this.#call) && !this.#mayHaveLeft) {
+    const isAtHome = this.#call === undefined || !this.#handOver.wasMade;
+    if (!this.#wasAccepted && !this.#mayHaveLeft && isAtHome) {
       this.fail(cancelledBeforeSend(this.#command));
       return;
     }
@@ -285,13 +322,32 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
       metadata,
       { deadline: Date.now() + cancelWaitMs },
       (error) => {
-        if (error === null || this.#isOver) return;
-        // Not there yet (it overtook the command), or no connection: once more.
-        const isWorthwhile = error.code === status.NOT_FOUND || error.code === status.UNAVAILABLE;
-        if (isWorthwhile) this.#after('cancel', 100 + this.#road.random() * 200, () => void this.#cancel());
+        if (this.#isOver) return;
+        if (error === null) {
+          // It was accepted in the moment in which it was withdrawn: how it ends is told by watching it.
+          if (this.#isWithdrawn && this.#call === undefined) this.#open('watch');
+        } else if (error.code === status.NOT_FOUND) this.#onNothingToCancel();
+        else if (error.code === status.UNAVAILABLE) this.#cancelAgain();
         else this.fail(errorOfStatus(error));
       },
     );
+  }
+
+  /** The hub has not accepted the command: it waits for its client, is being stored, or was overtaken by the cancel. */
+  #onNothingToCancel(): void {
+    if (this.#wasAccepted || this.#command.whenOffline === 'queue') this.#cancelAgain();
+    else if (this.#isWithdrawn) this.fail(cancelledBeforeSend(this.#command));
+    else {
+      // Leaving the call ends the waiting for a client. Whether that was in time, a second cancel tells: it comes
+      // after the leaving, on the same connection.
+      this.#isWithdrawn = true;
+      this.#dropCall();
+      void this.#cancel();
+    }
+  }
+
+  #cancelAgain(): void {
+    this.#after('cancel', 100 + this.#road.random() * 200, () => void this.#cancel());
   }
 
   #dropCall(): void {
@@ -326,13 +382,25 @@ function isBreak(code: number, isOurs: boolean, error: HubError): boolean {
 }
 
 /**
- * Whether grpc-js gave the call to a connection. Until then its peer is the channel's target, which always has a
- * scheme; the peer itself never has one.
+ * Tells whether grpc-js has chosen a connection for a call, so that the hub may get it: right before it writes, it
+ * asks for the credentials of the call. Until then it is certain that nothing has left this process.
  */
-function wasHandedOver(call: ClientReadableStream<unknown>): boolean {
-  const peer = call.getPeer();
-  return peer !== 'unknown' && !/^(dns|unix|ipv4|ipv6):/.test(peer);
+class HandOver extends CallCredentials {
+  wasMade = false;
+
+  generateMetadata(): Promise<Metadata> {
+    this.wasMade = true;
+    return nothing;
+  }
+  compose(): CallCredentials {
+    return this;
+  }
+  _equals(other: CallCredentials): boolean {
+    return this === other;
+  }
 }
+
+const nothing = Promise.resolve(new Metadata());
 
 function cancelledBeforeSend({ id, clientId }: Command): HubError {
   return new HubError('command-cancelled', `command ${id} to client ${clientId} was not sent: aborted`, {
@@ -340,6 +408,7 @@ function cancelledBeforeSend({ id, clientId }: Command): HubError {
   });
 }
 
+const maxUint32 = 2 ** 32 - 1;
 const ignore = (): void => undefined;
 const asIs = (bytes: Buffer): Buffer => bytes;
 const encodeWatch = (commandId: string): Buffer => toBuffer(WatchCommandRequest.encode({ commandId }).finish());

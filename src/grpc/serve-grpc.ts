@@ -145,7 +145,12 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
     // GOAWAY: no new calls on these connections; each ends when its last call does.
     injector.drain(timeoutMs + 1_000);
     for (const call of calls) call.end();
-    await Promise.race([empty, new Promise<void>((resolve) => void clock.after(timeoutMs, resolve))]);
+    let letGo: () => void = () => undefined;
+    const late = new Promise<void>((resolve) => {
+      letGo = clock.after(timeoutMs, resolve);
+    });
+    await Promise.race([empty, late]);
+    letGo();
     for (const call of calls) call.reset();
     for (const listener of listeners) listener.destroy();
     await empty;

@@ -167,6 +167,7 @@ class MethodHandler {
     return new Promise((resolve, reject) => {
       const settle = (): void => {
         letGo();
+        forget();
         call.off('drain', settle);
         if (context.ended === undefined) resolve();
         else reject(context.ended);
@@ -182,7 +183,7 @@ class MethodHandler {
         http2StreamOf(call).destroy();
       });
       call.on('drain', settle);
-      context.onEnd(settle);
+      const forget = context.onEnd(settle);
     });
   }
 
@@ -267,9 +268,11 @@ class Context implements CallContext, WithPrincipal {
     this.#onEnd.clear();
   }
 
-  onEnd(run: () => void): void {
+  /** Calls `run` at the end, or soon if that is past. Returns the release. */
+  onEnd(run: () => void): () => void {
     if (this.ended === undefined) this.#onEnd.add(run);
-    else run();
+    else process.nextTick(run);
+    return () => this.#onEnd.delete(run);
   }
 
   throwIfEnded(): void {
