@@ -1,13 +1,29 @@
 import type { Verb } from '../run.ts';
+import { bench } from './bench.ts';
 import { cancel } from './cancel.ts';
 import { clients } from './clients.ts';
 import { command } from './command.ts';
 import { device } from './device.ts';
+import { doctor } from './doctor.ts';
 import { fleet } from './fleet.ts';
 import { send } from './send.ts';
 import { serve } from './serve.ts';
+import { simulate } from './simulate.ts';
 import { token } from './token.ts';
 import { watch } from './watch.ts';
 
 /** Every verb, in the order of the help. */
-export const verbs: readonly Verb[] = [serve, device, send, fleet, clients, watch, cancel, command, token];
+export const verbs: readonly Verb[] = [
+  serve,
+  device,
+  send,
+  fleet,
+  clients,
+  watch,
+  cancel,
+  command,
+  token,
+  doctor,
+  simulate,
+  bench,
+];
