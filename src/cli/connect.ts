@@ -50,15 +50,20 @@ export function hubAccess(options: HubOptions, { env }: Outside): HubAccess {
   };
 }
 
-/** A hub in another process. */
-export interface RemoteHub extends AsyncDisposable {
+/** What a command needs of a hub, wherever that is. */
+export interface CommandHub extends AsyncDisposable {
   readonly address: string;
-  readonly transport: CommandTransport & ClientLister;
-  readonly services: HubClients;
+  readonly transport: CommandTransport;
   /** The message types that the hub's server tells of itself. */
   reflect(): Promise<Schemas>;
   /** Undefined: this caller may not know. */
   isConnected(clientId: string): Promise<boolean | undefined>;
+}
+
+/** A hub in another process. */
+export interface RemoteHub extends CommandHub {
+  readonly transport: CommandTransport & ClientLister;
+  readonly services: HubClients;
 }
 
 /** Opens lazily: the first call connects. Throws `invalid-argument` for an address or file that cannot be. */

@@ -5,13 +5,16 @@ import type { CommandState, CommandUpdate } from '../../protocol/command.ts';
 import { printable } from '../../server/printable.ts';
 import { parseDuration } from '../arguments.ts';
 import { type HubOptions, openHub, withHubOptions } from '../connect.ts';
+import { type EmbeddedOptions, embedHub } from '../embedded.ts';
 import { type ExitCode, exitCodeOfError, exitCodes } from '../exit-codes.ts';
 import { encodePayload, type PayloadOptions, withPayloadOptions } from '../payload-options.ts';
 import type { Verb } from '../run.ts';
 import { type SendFlags, sendOptions, withSendOptions } from '../send-flags.ts';
 import { followUpdates } from '../updates.ts';
 
-interface Options extends HubOptions, PayloadOptions, SendFlags {}
+interface Options extends HubOptions, PayloadOptions, SendFlags, EmbeddedOptions {
+  grpc?: string;
+}
 
 /** How long a queued command is watched whose device is there, in ms. */
 const queuedPatienceMs = 30_000;
@@ -29,7 +32,9 @@ export const send: Verb = {
             .argument('[json]', 'the request as JSON, @file, or - for stdin (default: the empty message)')
             .option('--wait <time>', 'live: how long to wait for the device to connect', parseDuration)
             .option('--idempotency-key <key>', 'two sends with one key are one command')
-            .option('--id <commandId>', 'the command id (default: a new UUID)'),
+            .option('--id <commandId>', 'the command id (default: a new UUID)')
+            .option('--embedded', 'run the hub in this process: devices connect to --grpc, and --wait is for them')
+            .option('--data <dir>', 'with --embedded: directory of its store (default: as for serve)'),
         ),
       ),
     ).addHelpText(
@@ -41,12 +46,15 @@ export const send: Verb = {
   examples: [
     `send pump-7 start '{"rpm": 1200}'`,
     `send pump-7 configUpdate '{"config": {"maxRpm": 900}}' --queue --ttl 1h`,
+    'send pump-7 stop --embedded --wait 30s',
     `send door-1 Open '{"seconds": 5}' --proto door.proto`,
     'send pump-7 tailLog @request.json --json',
   ],
 
   async run([clientId, method, json], options: Options, { terminal, outside, signal }) {
-    await using hub = await openHub(options, outside);
+    if (options.data !== undefined && !options.embedded)
+      throw new HubError('invalid-argument', '--data goes with --embedded: another hub has its own');
+    await using hub = options.embedded ? await embedHub(options, outside, terminal) : await openHub(options, outside);
     const parts = [method, json] as [string | undefined, string | undefined];
     const { payload, schemas } = await encodePayload(parts, options, outside, hub.reflect);
     const caller = new PayloadCaller({ clientId: clientId as string, transport: hub.transport });
