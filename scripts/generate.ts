@@ -1,7 +1,7 @@
 // `npm run generate`: the code made from proto/, into the tree.
 //   -- --accept-baseline   also takes today's proto/ as the wire that later changes must not break
 import { type ExecFileSyncOptions, execFileSync } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
@@ -26,6 +26,7 @@ export function outdated(): string[] {
   try {
     for (const input of ['proto', 'scripts', 'package.json', 'buf.yaml', 'buf.gen.yaml'])
       cpSync(path.join(root, input), path.join(folder, input), { recursive: true });
+    mkdirSync(path.join(folder, 'src/grpc'), { recursive: true }); // where descriptors.mjs writes
     symlinkSync(path.join(root, 'node_modules'), path.join(folder, 'node_modules'), 'dir');
     generate(folder, { stdio: ['ignore', 'ignore', 'inherit'] });
 
