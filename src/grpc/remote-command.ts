@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import {
   CallCredentials,
   type Client,
@@ -73,9 +74,9 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   /** The request was handed to a connection at least once: the hub may have it. */
   #mayHaveLeft = false;
   #rank = 0;
-  #progressSeen = 0;
-  #progressAtMs = 0;
-  #progressOfThisCall = 0;
+  #lastProgress: Extract<CommandUpdate, { state: 'progress' }> | undefined;
+  /** The call was opened again: it begins with what the hub still knows, and of progress that is the newest. */
+  #mayRepeatProgress = false;
   #attempts = 0;
   /** A cancel came before the hub had accepted the command, so it was taken back. */
   #isWithdrawn = false;
@@ -181,7 +182,7 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
     this.#handOver = handOver;
     this.#letGoOfProcess?.();
     this.#letGoOfProcess = undefined;
-    this.#progressOfThisCall = 0;
+    this.#mayRepeatProgress = true;
     if (!this.#road.isReady())
       this.#after('connect', connectTimeoutMs, () => {
         this.#dropCall();
@@ -221,10 +222,11 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
 
   #isNew(update: CommandUpdate): boolean {
     if (update.state === 'progress') {
-      this.#progressOfThisCall++;
-      if (this.#progressOfThisCall <= this.#progressSeen && update.atMs <= this.#progressAtMs) return false;
-      this.#progressSeen++;
-      this.#progressAtMs = update.atMs;
+      const last = this.#lastProgress;
+      const isRepeated = this.#mayRepeatProgress && last !== undefined && isDeepStrictEqual(update, last);
+      this.#mayRepeatProgress = false;
+      if (isRepeated) return false;
+      this.#lastProgress = update;
       this.#rank = Math.max(this.#rank, rank.progress);
       return true;
     }

@@ -1,0 +1,255 @@
+import { createServer } from 'node:net';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { openAuthenticator } from '../../src/auth/index.ts';
+import type { HubError } from '../../src/errors.ts';
+import { type GrpcTransport, type GrpcTransportOptions, grpcTransport } from '../../src/grpc/grpc-transport.ts';
+import { type GrpcServer, serveGrpc } from '../../src/grpc/serve-grpc.ts';
+import { type CommandStore, Hub, memoryCommandStore } from '../../src/hub/index.ts';
+import type { CommandUpdate } from '../../src/protocol/command.ts';
+import { collect, scriptedDevice, testCommand, virtualClock } from '../../src/testing/index.ts';
+import { CuttableRoad } from '../support/cuttable-road.ts';
+import { Program } from '../support/program.ts';
+import { root } from '../support/sources.ts';
+
+const states = (updates: readonly CommandUpdate[]): string[] => updates.map(({ state }) => state);
+const opened: (() => unknown)[] = [];
+let store: CommandStore;
+let hub: Hub;
+let server: GrpcServer;
+let road: CuttableRoad;
+
+async function startHub(): Promise<void> {
+  hub = new Hub({ commands: store });
+  server = await serveGrpc({ hub, authenticator: openAuthenticator(), addresses: ['127.0.0.1:0'] });
+}
+
+async function stopHub(): Promise<void> {
+  await server.close({ timeoutMs: 0 });
+  await hub.close();
+}
+
+function transportTo(address: string, options: Partial<GrpcTransportOptions> = {}): GrpcTransport {
+  const transport = grpcTransport({ address, random: () => 0.1, ...options });
+  opened.push(() => transport.close());
+  return transport;
+}
+
+beforeEach(async () => {
+  store = memoryCommandStore();
+  await startHub();
+  road = await CuttableRoad.to(server.addresses[0]!);
+});
+afterEach(async () => {
+  for (const close of opened.splice(0).reverse()) await close();
+  await road.close();
+  await stopHub();
+});
+
+describe('when the connection breaks', () => {
+  test('a live command that the hub has goes on, and no update is lost or told twice', async () => {
+    const device = scriptedDevice(hub);
+    await device.hello();
+    const command = testCommand();
+    const seen: CommandUpdate[] = [];
+    const reading = (async () => {
+      for await (const update of transportTo(road.address).send(command)) {
+        seen.push(update);
+        if (update.state === 'delivered') road.break();
+        if (update.state === 'progress') device.succeed(command.id);
+      }
+    })();
+    await device.command();
+    device.acknowledge();
+    await expect.poll(() => road.taken).toBe(2);
+    const progress = { fraction: 0.5, note: '', item: undefined };
+    device.send({ $case: 'progress', value: { commandId: command.id, progress } });
+    await reading;
+    expect(states(seen)).toEqual(['queued', 'sent', 'delivered', 'progress', 'succeeded']);
+    expect(device.commands).toHaveLength(1);
+  });
+
+  test('items come once each, over many breaks', async () => {
+    const device = scriptedDevice(hub);
+    await device.hello();
+    const command = testCommand();
+    const items: number[] = [];
+    const emit = (n: number): void => {
+      const item = { type: 'test.N', value: new Uint8Array([n]) };
+      const progress = { fraction: undefined, note: '', item };
+      device.send({ $case: 'progress', value: { commandId: command.id, progress } });
+    };
+    void device.command().then(() => emit(0));
+    for await (const update of transportTo(road.address).send(command)) {
+      if (update.state !== 'progress') continue;
+      const n = update.progress.item!.value[0]!;
+      items.push(n);
+      if (n % 5 === 4) road.break();
+      if (n < 39) emit(n + 1);
+      else device.succeed(command.id);
+    }
+    expect(items).toEqual(Array.from({ length: 40 }, (_, n) => n));
+  });
+
+  test('a cancel that is asked for while it is away reaches the device afterwards', async () => {
+    const device = scriptedDevice(hub);
+    await device.hello();
+    const aborter = new AbortController();
+    const command = testCommand();
+    const updates = collect(transportTo(road.address).send(command, { signal: aborter.signal }));
+    await device.command();
+    await road.cut();
+    aborter.abort();
+    await road.restore();
+    await device.next((frame) => frame.body?.$case === 'cancel');
+    device.end(command.id, 'cancelled');
+    expect((await updates).at(-1)?.state).toBe('cancelled');
+  });
+
+  test('leaving the loop while it is away ends at once', async () => {
+    const device = scriptedDevice(hub);
+    await device.hello();
+    const iterator = transportTo(road.address).send(testCommand())[Symbol.asyncIterator]();
+    await iterator.next();
+    await road.cut();
+    const pending = iterator.next();
+    await iterator.return?.();
+    expect((await pending).done === true || (await iterator.next()).done === true).toBe(true);
+  });
+
+  test('a live command whose hub was restarted is unknown: it may have been run', async () => {
+    const device = scriptedDevice(hub);
+    await device.hello();
+    const command = testCommand();
+    const updates = collect(transportTo(road.address).send(command));
+    await device.command();
+    await stopHub();
+    await startHub();
+    road.target = server.addresses[0]!;
+    await expect(updates).rejects.toMatchObject({
+      code: 'outcome-unknown',
+      commandId: command.id,
+      message: expect.stringContaining(command.id),
+    });
+  });
+
+  test('a queued command goes on with the restarted hub, and is the same command', async () => {
+    const command = testCommand({ whenOffline: 'queue' });
+    const iterator = transportTo(road.address).send(command)[Symbol.asyncIterator]();
+    expect((await iterator.next()).value?.state).toBe('queued');
+    await stopHub();
+    await startHub();
+    road.target = server.addresses[0]!;
+    const device = scriptedDevice(hub);
+    await device.hello();
+    device.succeed((await device.command()).id);
+    const rest: string[] = [];
+    for (let step = await iterator.next(); !step.done; step = await iterator.next()) rest.push(step.value.state);
+    expect(rest.at(-1)).toBe('succeeded');
+    expect(rest).not.toContain('queued');
+    expect(device.commands.map(({ id }) => id)).toEqual([command.id]);
+  });
+
+  test('a live command whose hub stays away ends by its own time', async () => {
+    const device = scriptedDevice(hub);
+    await device.hello();
+    const clock = virtualClock();
+    const updates = collect(transportTo(road.address, { clock }).send(testCommand({ timeoutMs: 20_000 })));
+    const error = updates.catch((thrown: HubError) => thrown);
+    await device.command();
+    await road.cut();
+    let isOver = false;
+    void error.then(() => (isOver = true));
+    while (!isOver) await clock.advance(1_000);
+    expect(await error).toMatchObject({ code: 'outcome-unknown' });
+    expect(clock.pending).toBe(0);
+  });
+});
+
+describe('when there is no hub', () => {
+  test('a dead address is unavailable and named', async () => {
+    await road.cut();
+    const error = await collect(transportTo(road.address).send(testCommand())).catch((thrown: HubError) => thrown);
+    expect(error).toMatchObject({ code: 'unavailable', message: expect.stringContaining(road.address) });
+  });
+
+  test('a peer that never speaks is given up after the connect timeout', async () => {
+    const mute = createServer(() => undefined).listen(0, '127.0.0.1');
+    opened.push(() => mute.close());
+    await new Promise((resolve) => mute.once('listening', resolve));
+    const address = `127.0.0.1:${(mute.address() as { port: number }).port}`;
+    const sent = collect(transportTo(address, { connectTimeoutMs: 200 }).send(testCommand()));
+    const error = await sent.catch((thrown: HubError) => thrown);
+    expect(error).toMatchObject({ code: 'unavailable', message: expect.stringContaining(address) });
+  });
+
+  test('an abort ends a command that was not sent yet', async () => {
+    const mute = createServer(() => undefined).listen(0, '127.0.0.1');
+    opened.push(() => mute.close());
+    await new Promise((resolve) => mute.once('listening', resolve));
+    const address = `127.0.0.1:${(mute.address() as { port: number }).port}`;
+    const aborter = new AbortController();
+    const sent = collect(transportTo(address).send(testCommand(), { signal: aborter.signal }));
+    aborter.abort();
+    await expect(sent).rejects.toMatchObject({ code: 'command-cancelled' });
+  });
+
+  test.each(['nowhere', 'unix:relative', '127.0.0.1:99999', ''])('%j is no address', (address) => {
+    expect(() => grpcTransport({ address })).toThrow(expect.objectContaining({ code: 'invalid-argument' }));
+  });
+});
+
+describe('closing', () => {
+  test('ends what is watched with unavailable, and what comes later too', async () => {
+    const device = scriptedDevice(hub);
+    await device.hello();
+    const transport = transportTo(road.address);
+    const updates = collect(transport.send(testCommand()));
+    await device.command();
+    await transport.close();
+    await transport.close();
+    await expect(updates).rejects.toMatchObject({ code: 'unavailable', message: expect.stringContaining('closed') });
+    await expect(collect(transport.send(testCommand()))).rejects.toMatchObject({ code: 'unavailable' });
+  });
+
+  test('a value that cannot go over the wire is refused by name', async () => {
+    const sent = collect(transportTo(road.address).send(testCommand({ timeoutMs: 5e9 })));
+    await expect(sent).rejects.toMatchObject({ code: 'invalid-argument', message: /timeoutMs is 5000000000/ });
+  });
+
+  test('a token that is no token is refused, and one that cannot be had is told', async () => {
+    const bad = collect(transportTo(road.address, { token: async () => 'a b' }).send(testCommand()));
+    await expect(bad).rejects.toMatchObject({ code: 'invalid-argument' });
+    const none = transportTo(road.address, { token: () => Promise.reject(new Error('no vault')) });
+    await expect(collect(none.send(testCommand()))).rejects.toMatchObject({ message: 'no vault' });
+  });
+});
+
+describe('three processes', () => {
+  const program = (name: string, ...args: string[]): Program =>
+    new Program(process.execPath, [path.join(root, 'test/grpc/programs', name), ...args]);
+
+  test('old fault: a send-and-wait from another process gets its answer', async () => {
+    const [address] = server.addresses;
+    const device = program('device.ts', address!);
+    await device.says(/connected/);
+    const caller = program('caller.ts', address!, '900');
+    expect(await caller.ended(), caller.stderr).toBe(0);
+    expect(caller.stdout).toContain('answer {"rpm":901}');
+    expect(device.stdout).toContain('running 900');
+  }, 60_000);
+
+  test('a caller whose connection is gone waits for its answer, and ends when it has it', async () => {
+    const device = program('device.ts', server.addresses[0]!, 'wait');
+    await device.says(/connected/);
+    const caller = program('caller.ts', road.address, '900');
+    await device.says(/running 900/);
+    // Nothing but the command keeps the caller's process now.
+    await road.cut();
+    device.write('go\n');
+    await expect.poll(async () => (await hub.list({ tenant: 'default', limit: 1 }))[0]?.last.state).toBe('succeeded');
+    await road.restore();
+    expect(await caller.ended(), caller.stderr).toBe(0);
+    expect(caller.stdout).toContain('answer {"rpm":901}');
+  }, 60_000);
+});
