@@ -1,4 +1,4 @@
-import { existsSync, unlinkSync } from 'node:fs';
+import { statSync, unlinkSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import { HubError } from '../errors.ts';
@@ -184,7 +184,10 @@ function tlsOptions(tls: GrpcTls, handshakeTimeout: number): TlsOptions {
 
 /** A socket file whose process is dead is removed; a live one is refused. */
 async function removeStaleSocket(path: string): Promise<void> {
-  if (!existsSync(path)) return;
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  // Connecting to any other file is refused as well: it would be taken for a dead socket.
+  if (!found.isSocket()) throw new HubError('unavailable', `${path} is there and is not a socket: it is left alone`);
   const answer = await new Promise<'alive' | NodeJS.ErrnoException>((resolve) => {
     const probe = connect(path);
     probe.once('connect', () => {
@@ -196,7 +199,7 @@ async function removeStaleSocket(path: string): Promise<void> {
   if (answer === 'alive') throw new HubError('unavailable', `unix://${path} is in use: another process listens on it`);
   if (answer.code === 'ECONNREFUSED') unlinkSync(path);
   else if (answer.code !== 'ENOENT')
-    throw new HubError('unavailable', `unix://${path} is there and is not a socket of ours: ${answer.code}`);
+    throw new HubError('unavailable', `unix://${path} is there and does not answer: ${answer.code}`);
 }
 
 function explain(error: NodeJS.ErrnoException): string {
