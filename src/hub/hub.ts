@@ -17,7 +17,7 @@ import type { PendingCommand } from './pending-command.ts';
 import { Publisher } from './publisher.ts';
 import { Reports } from './reports.ts';
 import { Session } from './session.ts';
-import { Submissions } from './submissions.ts';
+import { callerCancelled, Submissions } from './submissions.ts';
 import { Sweep } from './sweep.ts';
 import { UpdateStream } from './update-stream.ts';
 
@@ -95,7 +95,7 @@ export class Hub implements CommandTransport {
       life: this.#life,
       directory: this.#directory,
       mailboxes,
-      cancel: (command) => this.cancel(command.tenant, command.id, 'the caller cancelled'),
+      cancel: (command) => this.cancel(command.tenant, command.id, callerCancelled),
       get closingForMs() {
         return hub.#drain?.retryAfterMs();
       },

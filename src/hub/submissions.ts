@@ -43,9 +43,7 @@ export class Submissions {
         throw new HubError('command-cancelled', `command ${command.id} was cancelled before it was sent`);
       checkCommand(command, this.#host.settings.maxPayloadBytes);
       if (this.#host.closingForMs !== undefined) throw this.#shuttingDown();
-      stream.endWith(signal, () => {
-        this.#host.cancel(command).catch((error: unknown) => stream.fail(error));
-      });
+      stream.endWith(signal, () => this.#cancel(command, stream));
       if (command.whenOffline === 'queue')
         void this.#submitQueued(command, stream).catch((error: unknown) => this.#refuse(command, stream, error));
       else this.#submitLive(command, stream);
@@ -59,7 +57,7 @@ export class Submissions {
     const same = this.#sameLive(command);
     const { tenant, clientId, waitForConnectMs } = command;
     const client = this.#host.directory.get(tenant, clientId);
-    if (same) same.attach(stream);
+    if (same) this.#attach(same, stream);
     else if (client?.session) this.#acceptLive(command, stream, client);
     else if (waitForConnectMs === 0)
       throw new HubError('client-offline', `client ${clientId} has no live stream`, { commandId: command.id });
@@ -105,7 +103,7 @@ export class Submissions {
       stop();
       try {
         const same = this.#sameLive(command);
-        if (same) same.attach(stream);
+        if (same) this.#attach(same, stream);
         else this.#acceptLive(command, stream, client);
       } catch (error) {
         this.#refuse(command, stream, error);
@@ -147,7 +145,7 @@ export class Submissions {
     if (!store) throw new HubError('unimplemented', 'this hub has no store, so it takes no queued commands');
     const known = this.#host.life.registry.get(command.id);
     if (known && !isSame(known.command, command)) throw conflict(command);
-    if (known) return known.attach(stream, () => this.#host.life.shelve(known));
+    if (known) return this.#attach(known, stream);
     const nowMs = clock.now();
     const { client, session, mailbox } = this.#recipient(command);
     const goesAtOnce =
@@ -160,7 +158,13 @@ export class Submissions {
       ...(goesAtOnce ? { sentToJournal: session.journalId } : {}),
       ...(command.coalesceKey === undefined ? {} : { supersede: supersede(command.coalesceKey, mailbox) }),
     };
+    // A cancel that comes while it is being stored waits for that: nobody could find it yet.
+    let isCancelled = false;
+    stream.onCancel = () => {
+      isCancelled = true;
+    };
     const outcome = await store.add(command, options);
+    stream.onCancel = undefined;
     switch (outcome.kind) {
       case 'stored': {
         for (const old of outcome.superseded) this.#host.life.endedInStore(old);
@@ -168,13 +172,19 @@ export class Submissions {
           this.#host.mailboxes.newestPosition = Math.max(this.#host.mailboxes.newestPosition, outcome.stored.position);
         const pending = this.#host.life.acceptStored(outcome.stored);
         pending.attach(stream, () => this.#host.life.shelve(pending));
-        this.#host.directory.get(command.tenant, command.clientId)?.acceptStored(pending);
+        // Nothing has sent it yet, unless the mailbox was read just now.
+        if (isCancelled && pending.place === 'shelf')
+          void this.#host.life.endWith(pending, 'cancelled', { code: 'cancelled', message: callerCancelled });
+        else {
+          this.#host.directory.get(command.tenant, command.clientId)?.acceptStored(pending);
+          if (isCancelled) this.#cancel(command, stream);
+        }
         this.#host.life.shelve(pending);
         return;
       }
       case 'existing': {
-        const pending = this.#host.life.recall(outcome.stored);
-        pending.attach(stream, () => this.#host.life.shelve(pending));
+        this.#attach(this.#host.life.recall(outcome.stored), stream);
+        if (isCancelled) this.#cancel(outcome.stored.command, stream);
         return;
       }
       case 'conflict':
@@ -184,6 +194,16 @@ export class Submissions {
       default:
         outcome satisfies never;
     }
+  }
+
+  /** This send repeats a command that is known, perhaps under another id: its reader reads, and cancels, that one. */
+  #attach(known: PendingCommand, stream: UpdateStream): void {
+    stream.onCancel = () => this.#cancel(known.command, stream);
+    known.attach(stream, () => this.#host.life.shelve(known));
+  }
+
+  #cancel(command: Command, stream: UpdateStream): void {
+    this.#host.cancel(command).catch((error: unknown) => stream.fail(error));
   }
 
   #recipient(command: Command) {
@@ -216,6 +236,9 @@ export class Submissions {
     return new HubError('unavailable', 'the hub is shutting down', { retryAfterMs: this.#host.closingForMs ?? 0 });
   }
 }
+
+/** Why a command is cancelled whose sender aborted. */
+export const callerCancelled = 'the caller cancelled';
 
 function supersede(coalesceKey: string, mailbox: Mailbox | undefined): NonNullable<AddOptions['supersede']> {
   if (!mailbox) return { ids: [], afterPosition: 0 };

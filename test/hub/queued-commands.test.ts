@@ -301,3 +301,40 @@ test('a hub without a store says so', async () => {
   await expect(collect(hub.send(queued()))).rejects.toMatchObject({ code: 'unimplemented' });
   await hub.close();
 });
+
+test('a send that is aborted while it is being stored is cancelled for certain, and its caller is told', async () => {
+  const clock = virtualClock();
+  const store = memoryCommandStore();
+  const { promise: written, resolve: write } = Promise.withResolvers<void>();
+  const add = store.add.bind(store);
+  store.add = (...args) => written.then(() => add(...args));
+  const hub = new Hub({ clock, commands: store });
+  const device = scriptedDevice(hub);
+  await device.hello();
+  await clock.advance(1);
+  const abort = new AbortController();
+  const updates = collect(hub.send(testCommand({ whenOffline: 'queue' }), { signal: abort.signal }));
+  abort.abort();
+  await clock.advance(1);
+  write();
+  expect((await updates).map(({ state }) => state)).toEqual(['queued', 'cancelled']);
+  await clock.advance(100);
+  expect(device.commands).toEqual([]);
+  await hub.close();
+});
+
+test('aborting a send that repeats an idempotency key asks for a cancel of the command that it repeats', async () => {
+  const clock = virtualClock();
+  const hub = new Hub({ clock, commands: memoryCommandStore() });
+  const first = testCommand({ whenOffline: 'queue', idempotencyKey: 'k' });
+  const told = collect(hub.send(first));
+  const abort = new AbortController();
+  const repeated = collect(
+    hub.send(testCommand({ whenOffline: 'queue', idempotencyKey: 'k' }), { signal: abort.signal }),
+  );
+  await clock.advance(1);
+  abort.abort();
+  expect((await repeated).at(-1)).toMatchObject({ commandId: first.id, state: 'cancelled' });
+  expect((await told).at(-1)?.state).toBe('cancelled');
+  await hub.close();
+});

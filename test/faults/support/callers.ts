@@ -19,7 +19,7 @@ export interface Submission {
 /** Sends one command, and writes down what its caller is told. */
 export function submit(
   transport: CommandTransport,
-  ledger: Ledger<CallerLine>,
+  ledger: Pick<Ledger<CallerLine>, 'write'>,
   {
     clientId,
     content,

@@ -3,6 +3,9 @@ import { once } from 'node:events';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 
+/** Programs are started many times; what they are compiled to is kept. */
+const compileCache = path.resolve(import.meta.dirname, '../../../.cache/compiled');
+
 /** A Node program of `test/faults/support` in a process of its own, which says JSON lines. */
 export class Child {
   readonly #process: ChildProcessWithoutNullStreams;
@@ -16,10 +19,11 @@ export class Child {
   constructor(program: string, options: object, { limit }: { limit?: string } = {}) {
     const args = ['--expose-gc', path.join(import.meta.dirname, `${program}.ts`), JSON.stringify(options)];
     // `limit` is a command of the shell for the process, as `ulimit -n 100`.
+    const env = { ...process.env, NODE_COMPILE_CACHE: compileCache };
     this.#process =
       limit === undefined
-        ? spawn(process.execPath, args)
-        : spawn('sh', ['-c', `${limit}; exec "$0" "$@"`, process.execPath, ...args]);
+        ? spawn(process.execPath, args, { env })
+        : spawn('sh', ['-c', `${limit}; exec "$0" "$@"`, process.execPath, ...args], { env });
     all.add(this);
     this.ended = once(this.#process, 'close').then(([code, signal]) => {
       this.hasEnded = true;
