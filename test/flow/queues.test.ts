@@ -18,8 +18,7 @@ test('a deque does what an array does', () => {
         if (kind === 'push') {
           deque.push(value);
           model.push(value);
-        }
-        else if (kind === 'shift') expect(deque.shift()).toBe(model.shift());
+        } else if (kind === 'shift') expect(deque.shift()).toBe(model.shift());
         else if (kind === 'unshift') {
           deque.unshift([value, value + 1]);
           model = [value, value + 1, ...model];
