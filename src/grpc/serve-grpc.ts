@@ -14,7 +14,13 @@ import { type GrpcTls, type Listener, listen } from './listener.ts';
 import { type Mount, mountHandler, mountPath } from './mount.ts';
 import type { BufferCall, RawCall } from './raw-call.ts';
 import { reflectionServices } from './reflection.ts';
-import { addService, type GrpcService, serviceNameOf } from './service.ts';
+import { addService, type GrpcService, type OpenStream, serviceNameOf } from './service.ts';
+
+const endlessPaths: ReadonlySet<string> = new Set([
+  '/signalbox.v1.ClientService/WatchClients',
+  '/signalbox.v1.EventService/WatchEvents',
+  '/grpc.health.v1.Health/Watch',
+]);
 
 export interface GrpcLimits {
   /** Bytes of one message that is taken. Default: 1 MiB, and 64 KiB for what stands around a payload. */
@@ -106,7 +112,9 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
   ];
   const names = [name, ...served.map((service) => serviceNameOf(service.definition))];
   const health = createHealth(names);
-  const environment = { authenticator, clock, observe, stallMs, maxHeaderBytes };
+  health.setServing(true);
+  const endless = { paths: endlessPaths, open: new Set<OpenStream>() };
+  const environment = { authenticator, clock, observe, stallMs, maxHeaderBytes, endless };
   for (const service of [...served, health.service, ...reflectionServices(names)])
     addService(server, service, environment);
   const mount = (one: Mount): void => registerBidi(server, mountPath(one), mountHandler(one, devices));
@@ -145,6 +153,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
     // GOAWAY: no new calls on these connections; each ends when its last call does.
     injector.drain(timeoutMs + 1_000);
     for (const call of calls) call.end();
+    for (const watch of endless.open) watch.end(new HubError('unavailable', 'this server is shutting down'));
     let letGo: () => void = () => undefined;
     const late = new Promise<void>((resolve) => {
       letGo = clock.after(timeoutMs, resolve);

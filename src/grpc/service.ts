@@ -49,6 +49,14 @@ export interface ServiceEnvironment {
   readonly stallMs: number;
   /** Bytes of metadata that a call may bring. */
   readonly maxHeaderBytes: number;
+  /** Paths of streams that never end by themselves, and those of them that are open: closing the server ends them. */
+  readonly endless: { readonly paths: ReadonlySet<string>; readonly open: Set<OpenStream> };
+}
+
+/** A stream that is being served. */
+export interface OpenStream {
+  /** Ends it with this error, once. */
+  end(why: HubError): void;
 }
 
 /**
@@ -112,7 +120,7 @@ class MethodHandler {
   };
 
   async #serve(call: AnyCall): Promise<{ value?: unknown; trailer?: Metadata }> {
-    const { clock, authenticator, maxHeaderBytes } = this.#environment;
+    const { authenticator, maxHeaderBytes } = this.#environment;
     const context = new Context(call);
     checkHeaders(call.metadata, maxHeaderBytes);
     // Early headers: they tell the caller that it has reached us, however long the first answer takes.
@@ -129,20 +137,32 @@ class MethodHandler {
       return { value, trailer: context.grpcTrailer() };
     }
     const writable = call as ServerWritableStream<unknown, unknown>;
-    const { expiresAtMs } = context.principal;
-    const letGo =
-      expiresAtMs === undefined
-        ? undefined
-        : clock.after(Math.max(0, expiresAtMs - clock.now()), () =>
-            context.end(new HubError('unauthenticated', 'the credential of this stream has expired')),
-          );
+    const { paths, open } = this.#environment.endless;
+    if (paths.has(this.#method.path)) open.add(context);
+    const letGo = this.#endWithCredential(context);
     try {
       await this.#pump(output as AsyncIterable<unknown>, writable, context);
     } finally {
-      letGo?.();
+      letGo();
+      open.delete(context);
     }
     writable.end(context.grpcTrailer());
     return {};
+  }
+
+  /** Ends a stream when the credential that opened it has expired. Returns the release. */
+  #endWithCredential(context: Context): () => void {
+    const { expiresAtMs } = context.principal;
+    if (expiresAtMs === undefined) return () => undefined;
+    const { clock } = this.#environment;
+    const look = (): void => {
+      const leftMs = expiresAtMs - clock.now();
+      // One timer reaches 24 days; certificates reach further.
+      if (leftMs > 0) letGo = clock.after(leftMs, look);
+      else context.end(new HubError('unauthenticated', 'the credential of this stream has expired'));
+    };
+    let letGo = clock.after(Math.max(0, expiresAtMs - clock.now()), look);
+    return () => letGo();
   }
 
   async #pump(
@@ -210,7 +230,7 @@ class MethodHandler {
 }
 
 /** nice-grpc's call context, and ours; what few look at is made when it is looked at. */
-class Context implements CallContext, WithPrincipal {
+class Context implements CallContext, WithPrincipal, OpenStream {
   principal = anonymous;
   ended: HubError | undefined;
   readonly #call: AnyCall;
