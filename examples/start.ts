@@ -12,9 +12,12 @@ import { Teller } from './teller.ts';
 const defaults = { grpc: '127.0.0.1:50051', http: '127.0.0.1:8080' };
 const teller = new Teller({ json: false });
 const stopping = new AbortController();
+let stoppedAt = 0;
 for (const name of ['SIGINT', 'SIGTERM'] as const)
   process.on(name, () => {
-    if (stopping.signal.aborted) process.exit(130); // asked for twice: at once
+    // Under npm one Ctrl-C comes twice, from the terminal and from npm; asked for twice, it ends at once.
+    if (stopping.signal.aborted && performance.now() - stoppedAt > 500) process.exit(130);
+    if (!stopping.signal.aborted) stoppedAt = performance.now();
     stopping.abort();
   });
 
