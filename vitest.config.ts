@@ -11,6 +11,7 @@ const common = {
 
 /** Suites that start processes or a browser: one file at a time, after the others, so that they have the machine. */
 const wholeMachine = [
+  'test/cli/**',
   'test/e2e/**',
   'test/browser/chromium/**',
   'test/interop/**',
