@@ -2,7 +2,7 @@ import type { DevicesVerbs } from './actors/devices.ts';
 import type { GrpcEchoVerbs } from './actors/grpc-echo.ts';
 import type { HubVerbs } from './actors/hub.ts';
 import type { SocketIoVerbs } from './actors/socket-io.ts';
-import { type AnyActor, type Bench, beside, type Contender, perOperation, takeTurns } from './harness.ts';
+import { type AnyActor, type Bench, beside, type Contender, perOperation, same, takeTurns } from './harness.ts';
 import type { Load } from './load.ts';
 
 /**
@@ -55,9 +55,4 @@ async function compare(bench: Bench, count: number): Promise<void> {
   report('p50', 'ms', 'p50Ms');
   report('p99', 'ms', 'p99Ms');
   await bench.stopAll();
-}
-
-/** Clients that share a connection would make every figure look better than it is. */
-export function same(what: string, connections: number, expected: number): void {
-  if (connections !== expected) throw new Error(`${expected} ${what} hold ${connections} connections`);
 }

@@ -191,3 +191,8 @@ export function beside(
     ),
   );
 }
+
+/** Clients that share a connection would make every figure look better than it is. */
+export function same(what: string, connections: number, expected: number): void {
+  if (connections !== expected) throw new Error(`${expected} ${what} hold ${connections} connections`);
+}

@@ -2,8 +2,7 @@ import type { DevicesVerbs } from './actors/devices.ts';
 import type { GrpcEchoVerbs } from './actors/grpc-echo.ts';
 import type { HubVerbs } from './actors/hub.ts';
 import type { SocketIoVerbs } from './actors/socket-io.ts';
-import { same } from './commands.ts';
-import type { AnyActor, Bench } from './harness.ts';
+import { type AnyActor, type Bench, same } from './harness.ts';
 
 /** Devices of one process; more would only be short of descriptors. */
 const perProcess = 1000;

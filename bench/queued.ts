@@ -1,7 +1,7 @@
 import type { DevicesVerbs } from './actors/devices.ts';
 import type { HubVerbs } from './actors/hub.ts';
 import type { SqliteVerbs } from './actors/sqlite.ts';
-import { type Bench, type Contender, during, takeTurns } from './harness.ts';
+import { type Bench, type Contender, during, same, takeTurns } from './harness.ts';
 
 /** A background of queued commands that leaves the machine room, in commands a second. */
 const easy = 200;
@@ -19,6 +19,7 @@ export async function queued(bench: Bench): Promise<void> {
   const { grpc } = await hub.call('open', { store: 'sqlite' });
   await devices.call('open', { address: grpc, prefix: 'queued', count: 100 });
   await devices.call('open', { address: grpc, prefix: 'live', count: 20 });
+  same('devices', await hub.call('peers'), 120);
 
   const live = (seconds: number) =>
     hub.call('pacedCommands', { prefix: 'live', count: 20, perSecond: livePerSecond, seconds, bytes });

@@ -1,7 +1,7 @@
 import type { DevicesVerbs } from './actors/devices.ts';
 import type { HubVerbs } from './actors/hub.ts';
 import type { SocketIoVerbs } from './actors/socket-io.ts';
-import { type AnyActor, type Bench, beside, during } from './harness.ts';
+import { type AnyActor, type Bench, beside, during, same } from './harness.ts';
 
 /**
  * Every connection is reset at once. How long until all devices are back by themselves (their own back-off with full
@@ -27,6 +27,7 @@ export async function resume(bench: Bench): Promise<void> {
   const devices = await bench.start<DevicesVerbs>('devices');
   const { grpc } = await hub.call('open', {});
   await devices.call('open', { address: grpc, prefix: 'pump', count });
+  same('devices', await hub.call('peers'), count);
   await measure('signalbox', hub, () => devices.call('cut'));
 
   if (bench.hasPeers) {

@@ -4,7 +4,7 @@ import type { DevicesVerbs } from './actors/devices.ts';
 import type { HubVerbs } from './actors/hub.ts';
 import type { NatsVerbs } from './actors/nats.ts';
 import type { NiceEchoVerbs } from './actors/nice-echo.ts';
-import { type Bench, beside, type Contender, perOperation, takeTurns } from './harness.ts';
+import { type Bench, beside, type Contender, perOperation, same, takeTurns } from './harness.ts';
 
 /**
  * The same command from another process, through `SendCommandToClient`: caller -> hub -> device and back. Beside it a
@@ -20,6 +20,7 @@ export async function rpc(bench: Bench): Promise<void> {
   const callers = await bench.start<CallersVerbs>('callers');
   const { grpc } = await hub.call('open', {});
   await devices.call('open', { address: grpc, prefix: 'pump', count });
+  same('devices', await hub.call('peers'), count);
   await callers.call('open', { address: grpc, prefix: 'pump', count });
   contenders.signalbox = (seconds) =>
     perOperation({ server: hub, caller: callers, device: devices }, () => callers.call('commands', { seconds, bytes }));

@@ -5,11 +5,10 @@ import type { WatchersVerbs } from './actors/watchers.ts';
 import { type Actor, type AnyActor, type Bench, beside, type Contender, during, takeTurns } from './harness.ts';
 import type { Load } from './load.ts';
 
-const watchers = 1000;
 const perSecond = 100;
 
 /**
- * A thousand watchers of one channel with 100 events a second: 100,000 deliveries a second. Beside it better-sse and
+ * A thousand watchers (500 if quick) of one channel with 100 events a second: 100,000 deliveries a second. Beside it better-sse and
  * socket.io, broadcasting the same. Then 20 readers that never read, with larger events.
  */
 export async function sse(bench: Bench): Promise<void> {
@@ -18,6 +17,7 @@ export async function sse(bench: Bench): Promise<void> {
 }
 
 async function fanOut(bench: Bench): Promise<void> {
+  const watchers = bench.isQuick ? 500 : 1000;
   const bytes = 100;
   const contenders: Record<string, Contender> = {};
   const add = async (
@@ -63,10 +63,10 @@ async function fanOut(bench: Bench): Promise<void> {
 
   const { signalbox, ...yardsticks } = await takeTurns(
     contenders,
-    bench.isQuick ? { rounds: 3, seconds: 1, warmUpSeconds: 2 } : { rounds: 5, seconds: 3 },
+    bench.isQuick ? { rounds: 2, seconds: 1, warmUpSeconds: 1 } : { rounds: 5, seconds: 3 },
   );
   const report = (metric: string, unit: string, number: string): void =>
-    bench.report(metric, unit, signalbox![number]!, beside(yardsticks, number));
+    bench.report(`${metric}, ${watchers} watchers`, unit, signalbox![number]!, beside(yardsticks, number));
   report('deliveries per second', '1/s', 'perSecond');
   report('server CPU per delivery', 'us', 'server');
   report('server cores in use', '', 'cores');
@@ -89,7 +89,8 @@ async function settled(name: string, readers: Actor<WatchersVerbs>, expected: nu
 
 /** Events of 32 KiB, so that the kernel's own buffers for each reader are full in the first seconds. */
 async function stalledReaders(bench: Bench): Promise<void> {
-  const load = { perSecond, bytes: 32 * 1024, seconds: 3 };
+  const seconds = bench.isQuick ? 2 : 3;
+  const load = { perSecond, bytes: 32 * 1024, seconds };
   const contenders: Record<string, { server: AnyActor; publish: () => Promise<unknown> }> = {};
   const add = async (
     name: string,
@@ -121,5 +122,5 @@ async function stalledReaders(bench: Bench): Promise<void> {
     growth[name] = (after.rssBytes - before.rssBytes) / 2 ** 20;
   }
   const { signalbox, ...yardsticks } = growth;
-  bench.report('resident memory gained in 3 s more, 20 readers stalled', 'MiB', signalbox!, yardsticks);
+  bench.report(`resident memory gained in ${seconds} s more, 20 readers stalled`, 'MiB', signalbox!, yardsticks);
 }
