@@ -24,7 +24,13 @@ async function* updates(
   let told = -1;
   for (;;) {
     const { hub, gone } = current();
-    const reading = hub.send(command, signal ? { signal } : {})[Symbol.asyncIterator]();
+    // To a hub that comes later an abort of before is a cancel of what was accepted, and no refusal.
+    const relay = new AbortController();
+    const abort = (): void => relay.abort(signal?.reason);
+    if (signal?.aborted && told < 0) abort();
+    else signal?.addEventListener('abort', abort, { once: true });
+    const reading = hub.send(command, { signal: relay.signal })[Symbol.asyncIterator]();
+    if (signal?.aborted) abort();
     const death = gone.then(() => 'gone' as const);
     try {
       for (;;) {
@@ -36,6 +42,7 @@ async function* updates(
         told = Math.max(told, rank);
       }
     } finally {
+      signal?.removeEventListener('abort', abort);
       void reading.return?.();
     }
     if (command.whenOffline === 'fail')

@@ -1,0 +1,208 @@
+import { get } from 'node:http';
+import { expect, onTestFinished, test } from 'vitest';
+import { connectDevice, type Device } from '../../src/device/index.ts';
+import { grpcTransport } from '../../src/grpc/index.ts';
+import { faultProxy } from '../../src/testing/index.ts';
+import { submit } from './support/callers.ts';
+import { eventually, isFull, size, sleep } from './support/sizes.ts';
+import { numbered, World } from './support/world.ts';
+
+/** Ids of the clients that the hub holds for connected, as any watcher of HTTP sees them. */
+async function connectedClients(http: string): Promise<string[]> {
+  const answer = await fetch(`http://${http}/v1/clients?connected=true&limit=1000`);
+  const { clients } = (await answer.json()) as { clients: { id: string; connected: boolean }[] };
+  return clients.filter(({ connected }) => connected).map(({ id }) => id);
+}
+
+test('peers that are stopped, cut off in silence or killed are offline soon, come back when they can, and leave nothing (P9)', {
+  timeout: 120_000,
+}, async () => {
+  const world = await World.open({ heartbeatMs: 500, livenessMs: 1000, resumeWindowMs: 1000 });
+  const { hub } = world;
+  const base = await hub.usage();
+  const road = await faultProxy({ target: () => hub.grpc });
+  onTestFinished(() => road.close());
+  const count = size(50, 100);
+  const silent = world.devices(numbered('silent', count), { address: road.address });
+  const stopped = world.devices(numbered('stopped', count));
+  const are = (what: string, wanted: number) =>
+    eventually(
+      `${wanted} clients are connected (${what})`,
+      async () => (await connectedClients(hub.http)).length === wanted,
+      40_000,
+    );
+  await are('all', 2 * count);
+  stopped.signal('SIGSTOP');
+  await are('half of them stopped', count);
+  road.blackHole();
+  await are('all silent', 0);
+  stopped.signal('SIGCONT');
+  await are('half of them go on', count);
+  road.heal();
+  await are('all back', 2 * count);
+  await Promise.all([silent.kill(), stopped.kill()]);
+  await are('all killed', 0);
+  await sleep(1500);
+  const after = await hub.usage();
+  expect(after.sessions).toBe(0);
+  expect(after.resources.TCPSocketWrap ?? 0).toBeLessThanOrEqual((base.resources.TCPSocketWrap ?? 0) + 3);
+  expect(after.resources.Timeout ?? 0).toBeLessThanOrEqual((base.resources.Timeout ?? 0) + 3);
+});
+
+test('devices and browsers that never read cost a bounded part of memory, and others do not notice (P10)', {
+  timeout: 120_000,
+}, async () => {
+  const world = await World.open({ stallMs: 2000, heartbeatMs: 1000, waitingBytes: 1024 * 1024 });
+  const { hub } = world;
+  const count = size(30, 100);
+  const deviceRoad = await faultProxy({ target: () => hub.grpc });
+  const browserRoad = await faultProxy({ target: () => hub.http });
+  onTestFinished(async () => {
+    await Promise.all([deviceRoad.close(), browserRoad.close()]);
+  });
+  world.devices(numbered('stalled', count), { address: deviceRoad.address });
+  world.devices(['healthy']);
+  await eventually('all are there', async () => (await connectedClients(hub.http)).length === count + 1);
+  const talker: Device = await connectDevice({ address: hub.grpc, clientId: 'talker' });
+  onTestFinished(() => talker.close({ timeoutMs: 0 }));
+  for (let i = 0; i < count; i++) {
+    const request = get(`http://${browserRoad.address}/v1/events?channel=client.talker`, (response) =>
+      response.pause(),
+    );
+    request.on('error', () => undefined); // the hub ends it, as it should
+  }
+  await eventually('the browsers are there', () => browserRoad.counts.up > 100 * count);
+  deviceRoad.pause('down');
+  browserRoad.pause('down');
+
+  const transport = grpcTransport({ address: hub.grpc });
+  onTestFinished(() => transport.close());
+  const silence = { write: () => undefined };
+  const flood = async (round: number): Promise<void> => {
+    const content = 'x'.repeat(8000);
+    const sends = numbered('stalled', count).flatMap((clientId) =>
+      Array.from({ length: 15 }, () => submit(transport, silence, { clientId, content, live: true })),
+    );
+    for (let i = 0; i < 200; i++)
+      await talker.emit('noise', { round, i, pad: 'y'.repeat(2000) }).catch(() => undefined); // a full buffer is its own affair
+    for (let i = 0; i < 20; i++)
+      expect(
+        await submit(transport, world.ledger, { clientId: 'healthy', content: `${round} ${i}`, live: true }).ended,
+      ).toBe('succeeded');
+    for (const { accepted } of sends) await accepted;
+  };
+  const rounds = size(6, 60);
+  const rss: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    await flood(round);
+    rss.push((await hub.usage()).rss / 2 ** 20);
+  }
+  // 8 KB x 15 x 30 commands and 400 KB x 30 browsers go in with every round, and nothing comes out.
+  expect(rss.at(-1)! - rss[1]!, `resident memory by round, in MB: ${rss.map(Math.round).join(' ')}`).toBeLessThan(100);
+  await eventually('the stalled streams were closed', async () => {
+    const ids = await connectedClients(hub.http);
+    return ids.includes('healthy') && !ids.some((id) => id.startsWith('stalled'));
+  });
+  expect(world.verdict().broken).toEqual([]);
+});
+
+test('five rolling restarts under load: nothing is lost, doubled or unknown, and each exit is 0 (P12)', {
+  timeout: size(120_000, 600_000),
+}, async () => {
+  const world = await World.open({ drainReconnectAfterMs: 50, drainSpreadMs: 200, drainTimeoutMs: 15_000 });
+  const { hub } = world;
+  const names = numbered('device', 10);
+  world.devices(names, { workMs: 100 });
+  await eventually('all are there', async () => (await connectedClients(hub.http)).length === names.length);
+  const transport = grpcTransport({ address: hub.grpc });
+  onTestFinished(() => transport.close());
+  let isOver = false;
+  const outcomes: string[] = [];
+  const load = names.map(async (clientId) => {
+    for (let i = 0; !isOver; i++) {
+      outcomes.push(await submit(transport, world.ledger, { clientId, content: `queued ${i}` }).ended);
+      outcomes.push(await submit(transport, world.ledger, { clientId, content: `live ${i}`, live: true }).ended);
+    }
+  });
+  for (let restart = 0; restart < size(5, 50); restart++) {
+    const before = outcomes.length;
+    await eventually('there is work', () => outcomes.length > before + 20);
+    hub.child.signal('SIGTERM');
+    expect(await hub.child.ended, hub.child.stderr).toBe(0);
+    await hub.start();
+  }
+  isOver = true;
+  await Promise.all(load);
+  const verdict = world.verdict();
+  expect(verdict.broken).toEqual([]);
+  expect(Object.keys(verdict.states), JSON.stringify(verdict.states)).toEqual(['succeeded']);
+  expect(outcomes.filter((outcome) => !['succeeded', 'unavailable', 'client-offline'].includes(outcome))).toEqual([]);
+});
+
+test('a second SIGTERM ends a hub that drains', { timeout: 60_000 }, async () => {
+  const world = await World.open();
+  const { hub } = world;
+  world.devices(['slow'], { workMs: 1_000_000_000 });
+  await eventually('it is there', async () => (await connectedClients(hub.http)).length === 1);
+  const transport = grpcTransport({ address: hub.grpc });
+  onTestFinished(() => transport.close());
+  const one = submit(transport, world.ledger, { clientId: 'slow', content: 'endless', live: true });
+  await one.accepted;
+  hub.child.signal('SIGTERM');
+  await eventually(
+    'it is not ready',
+    async () => (await fetch(`http://${hub.http}/ready`).catch(() => undefined))?.status !== 200,
+  );
+  hub.child.signal('SIGTERM');
+  expect(await hub.child.ended).toBe(1);
+});
+
+test('hundreds of devices that are cut at once come back spread, and the hub stays answerable (P13)', {
+  timeout: 180_000,
+}, async () => {
+  const world = await World.open();
+  const { hub } = world;
+  const road = await faultProxy({ target: () => hub.grpc });
+  onTestFinished(() => road.close());
+  const count = 500;
+  for (let i = 0; i < 2; i++)
+    world.devices(numbered(`device-${i}`, count / 2), { address: road.address, maxBackoffMs: size(3000, 30_000) });
+  const all = async () => (await connectedClients(hub.http)).length === count;
+  await eventually('all are there', all, 90_000);
+  await hub.child.ask('watch loop', 'watching');
+  expect(road.cutAll()).toBe(count);
+  await eventually('the hub has noticed', async () => (await hub.usage()).sessions < count);
+  await eventually('all are back', all, 90_000);
+  const { p99Ms } = await hub.usage();
+  if (isFull) expect(p99Ms).toBeLessThan(500);
+});
+
+test('what waited longer than its time to live is never run, what did not is, also over a pause of the process (P7)', {
+  timeout: 60_000,
+}, async () => {
+  const world = await World.open();
+  const { hub } = world;
+  const transport = grpcTransport({ address: hub.grpc });
+  onTestFinished(() => transport.close());
+  const short = Array.from({ length: 50 }, (_, i) =>
+    submit(transport, world.ledger, { clientId: 'away', content: `short ${i}`, ttlMs: 2000 }),
+  );
+  const long = Array.from({ length: 50 }, (_, i) =>
+    submit(transport, world.ledger, { clientId: 'away', content: `long ${i}` }),
+  );
+  await Promise.all([...short, ...long].map(({ accepted }) => accepted));
+  hub.child.signal('SIGSTOP');
+  const device = world.devices(['away']);
+  await sleep(3000);
+  hub.child.signal('SIGCONT');
+  expect(new Set(await Promise.all(short.map(({ ended }) => ended)))).toEqual(new Set(['expired']));
+  expect(new Set(await Promise.all(long.map(({ ended }) => ended)))).toEqual(new Set(['succeeded']));
+  expect(world.effects.filter(({ content }) => content.startsWith('short'))).toEqual([]);
+  expect(world.verdict().broken).toEqual([]);
+  // None too early: the device is there, and has work to do until just before their time is over.
+  const inTime = Array.from({ length: 20 }, (_, i) =>
+    submit(transport, world.ledger, { clientId: 'away', content: `in time ${i}`, ttlMs: 20_000 }),
+  );
+  expect(new Set(await Promise.all(inTime.map(({ ended }) => ended)))).toEqual(new Set(['succeeded']));
+  await device.kill();
+});
