@@ -9,11 +9,13 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
   version: string;
 };
 
-// `signalbox watch fleet | head` closes the pipe: that is a normal end, and not worth a word.
-for (const stream of [process.stdout, process.stderr])
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    process.exit(error.code === 'EPIPE' ? exitCodes.ok : exitCodes.failed);
-  });
+// `signalbox watch fleet | head` closes the pipe: that is a normal end, and not worth a word. A drain under way is not
+// cut short by it, and a hub does not end because nobody reads its log any more.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (aborter.signal.aborted) return;
+  process.exit(error.code === 'EPIPE' ? exitCodes.ok : exitCodes.failed);
+});
+process.stderr.on('error', () => undefined);
 // Under npm one Ctrl-C comes twice: from the terminal and, a moment later, from npm.
 const echoMs = process.env.npm_lifecycle_event ? 300 : 0;
 let stoppedAtMs = 0;

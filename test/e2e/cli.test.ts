@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -5,6 +7,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { CommandRejected, connectDevice } from '../../src/device/index.ts';
 import { PumpServiceDefinition, simulatedPump } from '../../src/example/index.ts';
 import { jsonLines, runCli, signalbox } from '../cli/signalbox.ts';
+import { root } from '../support/sources.ts';
 
 // What goes wrong between processes: hubs that restart, devices that hang or lie, signals that come twice. The plain
 // round trips of each verb are in test/cli.
@@ -44,6 +47,25 @@ test('hub, device and caller meet on Unix sockets; over HTTP too', async () => {
   const gone = await runCli(['clients', '--grpc', grpc]);
   expect(gone.code).toBe(1);
   expect(gone.stderr).toContain('grpc.sock');
+});
+
+test('a hub whose output nobody reads any more goes on, and drains when it is told to end', async () => {
+  const main = path.join(root, 'src/cli/main.ts');
+  const args = [main, 'serve', '--grpc', '127.0.0.1:0', '--no-http', '--data', ':memory:', '--json'];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  const [line] = (await once(child.stdout, 'data')) as [Buffer];
+  const { grpc } = JSON.parse(String(line)) as { grpc: string };
+  child.stdout.destroy();
+  child.stderr.destroy();
+  const ended = once(child, 'exit');
+
+  const device = await pump('pump-7', grpc);
+  expect((await runCli(['send', 'pump-7', 'stop', '--grpc', grpc])).code).toBe(0);
+  child.kill('SIGTERM');
+
+  expect(await ended).toEqual([0, null]);
+  await device.says(/"event":"waiting","reason":"[^"]*draining/);
 });
 
 test('under npm, which passes on a Ctrl-C that the terminal has sent already, two are one', async () => {
