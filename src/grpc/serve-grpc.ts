@@ -63,6 +63,8 @@ export interface GrpcServerOptions {
 export interface GrpcServer extends AsyncDisposable {
   /** The addresses as given, with the ports filled in. */
   readonly addresses: readonly string[];
+  /** What is open now: connections of all addresses, and streams of devices on them. */
+  readonly load: { readonly connections: number; readonly deviceStreams: number };
   /** Serves one more bidi method of a user's own as streams to devices. */
   mount(mount: Mount): void;
   /** Says "not serving" to health checks and takes no more connections; those that are there live on. */
@@ -168,6 +170,9 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
   };
   const running: GrpcServer = {
     addresses: listeners.map((listener) => listener.address),
+    get load() {
+      return { connections: listeners.reduce((sum, each) => sum + each.connections, 0), deviceStreams: calls.size };
+    },
     mount,
     drain() {
       health.setServing(false);

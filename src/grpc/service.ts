@@ -114,10 +114,32 @@ class MethodHandler {
   readonly handle = (call: AnyCall, callback?: Callback): void => {
     // An async handler's rejection would be nobody's: both ends of the promise are here.
     this.#serve(call).then(
-      (end) => callback?.(null, end.value, end.trailer),
-      (thrown: unknown) => this.#fail(call, thrown, callback),
+      (end) => {
+        callback?.(null, end.value, end.trailer);
+        this.#watchLastBytes(call);
+      },
+      (thrown: unknown) => {
+        this.#fail(call, thrown, callback);
+        this.#watchLastBytes(call);
+      },
     );
   };
+
+  /** The call is over on our side. Whoever never takes the rest of it would keep it for as long as its connection. */
+  #watchLastBytes(call: AnyCall): void {
+    const stream = http2StreamOf(call);
+    if (stream.destroyed) return;
+    const letGo = this.#environment.clock.after(this.#environment.stallMs, () => this.#reset(call));
+    stream.once('close', letGo);
+  }
+
+  /** No status could reach it: only a reset ends a stream that is not read. */
+  #reset(call: AnyCall): void {
+    const { observe, stallMs } = this.#environment;
+    const reason = `took nothing for ${stallMs} ms`;
+    observe({ kind: 'grpc-stream-reset', method: this.#method.path, peer: call.getPeer(), reason });
+    http2StreamOf(call).destroy();
+  }
 
   async #serve(call: AnyCall): Promise<{ value?: unknown; trailer?: Metadata }> {
     const { authenticator, maxHeaderBytes } = this.#environment;
@@ -183,7 +205,7 @@ class MethodHandler {
 
   /** Resolves when the call can take more; a peer that takes nothing for too long loses its stream. */
   #drained(call: ServerWritableStream<unknown, unknown>, context: Context): Promise<void> {
-    const { clock, stallMs, observe } = this.#environment;
+    const { clock, stallMs } = this.#environment;
     return new Promise((resolve, reject) => {
       const settle = (): void => {
         letGo();
@@ -192,16 +214,7 @@ class MethodHandler {
         if (context.ended === undefined) resolve();
         else reject(context.ended);
       };
-      const letGo = clock.after(stallMs, () => {
-        observe({
-          kind: 'grpc-stream-reset',
-          method: this.#method.path,
-          peer: call.getPeer(),
-          reason: `took nothing for ${stallMs} ms`,
-        });
-        // No status could reach it: only a reset ends a stream that is not read.
-        http2StreamOf(call).destroy();
-      });
+      const letGo = clock.after(stallMs, () => this.#reset(call));
       call.on('drain', settle);
       const forget = context.onEnd(settle);
     });
