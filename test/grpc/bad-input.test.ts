@@ -124,6 +124,8 @@ describe('a message', () => {
       { status: 13 },
     ],
     ['that is a gzip bomb', head(listPath, { 'grpc-encoding': 'gzip' }), message(bomb, { flag: 1 }), { status: 8 }],
+    ['flagged as compressed in no encoding', head(listPath), message(valid, { flag: 1 }), { status: 0 }],
+    ['with a flag that there is not', head(listPath), message(valid, { flag: 2 }), { status: 0 }],
     ['in an unknown encoding', head(listPath, { 'grpc-encoding': 'br' }), message(valid, { flag: 1 }), { status: 12 }],
   ])('%s', async (_, headers, body, expected) => {
     expect(await answer(headers, body)).toMatchObject(expected);
@@ -221,6 +223,28 @@ describe('a peer that reads nothing', () => {
     hub.clients.disconnect('default', 'pump-8');
     if (!stream.closed) await new Promise((resolve) => stream.once('close', resolve));
     session.destroy();
+  });
+});
+
+describe('a connection', () => {
+  test.each([
+    ['says nothing', ''],
+    ['says half a preface', 'PRI * HTTP/2.0'],
+  ])('that %s is closed in time', async (_, text) => {
+    const [host, port] = server.addresses[0]!.split(':');
+    const socket = connectTcp(Number(port), host);
+    onTestFinished(() => void socket.destroy());
+    socket.on('error', () => undefined);
+    socket.write(text);
+    socket.resume();
+    await new Promise((resolve) => socket.once('close', resolve));
+    expect(facts).toContainEqual(
+      expect.objectContaining({
+        kind: 'grpc-connection-refused',
+        reason: 'silent',
+        message: expect.stringContaining('1000 ms'),
+      }),
+    );
   });
 });
 
