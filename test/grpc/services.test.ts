@@ -1,3 +1,4 @@
+import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import type { Scope } from '../../src/auth/principal.ts';
 import { memoryEventLog } from '../../src/events/memory-event-log.ts';
@@ -5,6 +6,8 @@ import { type HubClients, hubClients } from '../../src/grpc/hub-clients.ts';
 import { type GrpcServer, serveGrpc } from '../../src/grpc/serve-grpc.ts';
 import { Hub } from '../../src/hub/index.ts';
 import { scriptedDevice } from '../../src/testing/index.ts';
+import { Program } from '../support/program.ts';
+import { root } from '../support/sources.ts';
 import { authenticatorOf, principal } from './fake-hub.ts';
 
 /** A real hub; the token is the caller's scopes, and after a slash its channel patterns. */
@@ -186,4 +189,24 @@ test('closing ends the streams of watchers first, with unavailable, and does not
   await expect(nextClient).rejects.toMatchObject({ code: 'unavailable', message: /shutting down/ });
   await expect(nextEvent).rejects.toMatchObject({ code: 'unavailable', message: /shutting down/ });
   await closed;
+});
+
+test('reflection lists and describes the services for tools without .proto files', async () => {
+  const { server } = await startHub();
+  const buf = (...args: string[]): Program =>
+    new Program(path.join(root, 'node_modules/.bin/buf'), [
+      'curl',
+      '--protocol',
+      'grpc',
+      '--http2-prior-knowledge',
+      ...args,
+    ]);
+  const url = `http://${server.addresses[0]}`;
+  const services = buf('--list-services', url);
+  expect(await services.ended(), services.stderr).toBe(0);
+  for (const name of ['Device', 'Command', 'Client', 'Event'])
+    expect(services.stdout).toContain(`signalbox.v1.${name}Service\n`);
+  const methods = buf('--list-methods', url);
+  expect(await methods.ended(), methods.stderr).toBe(0);
+  expect(methods.stdout).toContain('signalbox.v1.CommandService/SendCommandToClient\n');
 });
