@@ -1,6 +1,6 @@
-import { randomUUID } from 'node:crypto';
 import { HubError } from '../errors.ts';
 import { defaultTenant } from '../events/channels.ts';
+import { uniqueId } from '../flow/unique-id.ts';
 import { checkCommandId, checkTenant, limits } from '../protocol/checks.ts';
 import type { Command, Payload } from '../protocol/command.ts';
 
@@ -99,7 +99,7 @@ export function planSend(base: SendPlan, options: SendOptions | undefined): Send
 export function toCommand(tenant: string, clientId: string, payload: Payload, plan: SendPlan): Command {
   const isLive = plan.whenOffline === 'fail';
   return {
-    id: plan.commandId ?? randomUUID(),
+    id: plan.commandId ?? uniqueId(),
     tenant,
     clientId,
     payload,

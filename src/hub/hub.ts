@@ -1,6 +1,6 @@
 import { HubError, toHubError } from '../errors.ts';
 import { TimingWheel } from '../flow/timing-wheel.ts';
-import type { Command, CommandRecord, CommandUpdate } from '../protocol/command.ts';
+import type { Command, CommandRecord, CommandUpdate, TerminalUpdate } from '../protocol/command.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import { Acknowledgements } from './acknowledgements.ts';
 import { Arrivals } from './arrivals.ts';
@@ -19,7 +19,7 @@ import { Reports } from './reports.ts';
 import { Session } from './session.ts';
 import { callerCancelled, Submissions } from './submissions.ts';
 import { Sweep } from './sweep.ts';
-import { UpdateStream } from './update-stream.ts';
+import { EndReader, UpdateStream } from './update-stream.ts';
 
 /** How a hub is emptied before it closes. */
 export interface DrainOptions {
@@ -134,6 +134,12 @@ export class Hub implements CommandTransport {
 
   send(command: Command, { signal }: { signal?: AbortSignal | undefined } = {}): AsyncIterable<CommandUpdate> {
     return { [Symbol.asyncIterator]: () => this.#submissions.start(command, signal) };
+  }
+
+  settle(command: Command): Promise<TerminalUpdate> {
+    return new Promise((resolve, reject) => {
+      this.#submissions.submit(command, new EndReader(resolve, reject));
+    });
   }
 
   /**

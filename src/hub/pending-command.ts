@@ -8,7 +8,7 @@ import {
   isTerminal,
   type Progress,
 } from '../protocol/command.ts';
-import type { UpdateStream } from './update-stream.ts';
+import type { UpdateReader } from './update-stream.ts';
 
 /** Where the states stand in a command's life; a command only moves up. */
 const rank: Record<CommandState, number> = {
@@ -50,14 +50,17 @@ export class PendingCommand extends Alarm implements CommandRecord {
   heldProgress: Progress | undefined;
   lastProgressAt = Number.NEGATIVE_INFINITY;
   last: CommandUpdate;
-  /** What a late reader is told: every state, the newest progress. */
-  readonly history: CommandUpdate[] = [];
+  // When it reached the states that say no more than that, in Unix ms; 0 for those that it skipped or that nobody knows.
+  #sentAtMs = 0;
+  #deliveredAtMs = 0;
+  #startedAtMs = 0;
+  #progress: CommandUpdate | undefined;
   /** Somebody has read the channel of this command: its updates are published there too. */
   hasReadChannel = false;
   #clientChannel: string | undefined;
   /** Nearly always there is one reader: it is kept without a set. */
-  #reader: UpdateStream | undefined;
-  #moreReaders: Set<UpdateStream> | undefined;
+  #reader: UpdateReader | undefined;
+  #moreReaders: Set<UpdateReader> | undefined;
   readonly #ring: (pending: PendingCommand) => void;
 
   constructor(
@@ -109,10 +112,38 @@ export class PendingCommand extends Alarm implements CommandRecord {
     return state === 'progress' ? rank[this.last.state] <= rank.progress : rank[state] > rank[this.last.state];
   }
 
+  /** What a late reader is told: every state that is known, the newest progress, the end. */
+  history(): CommandUpdate[] {
+    const { commandId, clientId } = this.last;
+    const at = (state: 'queued' | 'sent' | 'delivered' | 'started', atMs: number): CommandUpdate[] =>
+      atMs === 0 ? [] : [{ commandId, clientId, state, atMs }];
+    const history = [
+      ...at('queued', this.acceptedAtMs),
+      ...at('sent', this.#sentAtMs),
+      ...at('delivered', this.#deliveredAtMs),
+      ...at('started', this.#startedAtMs),
+      ...(this.#progress ? [this.#progress] : []),
+    ];
+    // The end, or what another process had come to.
+    if (history.at(-1)?.state !== this.last.state) history.push(this.last);
+    return history;
+  }
+
   /** Takes over an update and tells all readers. The caller has checked `canMoveTo`. */
   tell(update: CommandUpdate): void {
-    if (update.state === 'progress' && this.last.state === 'progress') this.history[this.history.length - 1] = update;
-    else this.history.push(update);
+    switch (update.state) {
+      case 'sent':
+        this.#sentAtMs = update.atMs;
+        break;
+      case 'delivered':
+        this.#deliveredAtMs = update.atMs;
+        break;
+      case 'started':
+        this.#startedAtMs = update.atMs;
+        break;
+      case 'progress':
+        this.#progress = update;
+    }
     this.last = update;
     this.#reader?.offer(update);
     if (this.#moreReaders) for (const reader of this.#moreReaders) reader.offer(update);
@@ -122,9 +153,10 @@ export class PendingCommand extends Alarm implements CommandRecord {
   }
 
   /** Tells `reader` what was, then what comes. */
-  attach(reader: UpdateStream, onLeft?: () => void): void {
-    if (this.history.length === 0) reader.offer(this.last);
-    else for (const update of this.history) reader.offer(update);
+  attach(reader: UpdateReader, onLeft?: () => void): void {
+    // Nearly always it is the sender, and nothing has happened yet.
+    if (this.last.state === 'queued') reader.offer(this.last);
+    else for (const update of this.history()) reader.offer(update);
     if (this.hasEnded) return;
     if (this.#reader === undefined) this.#reader = reader;
     else {

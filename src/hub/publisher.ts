@@ -1,6 +1,6 @@
 import { channelKey, channelName, clientChannel, commandChannel, fleetChannel } from '../events/channels.ts';
 import type { EventLog, NewEvent } from '../events/event-log.ts';
-import type { Command, CommandState, CommandUpdate, Payload } from '../protocol/command.ts';
+import type { CommandState, CommandUpdate, Payload } from '../protocol/command.ts';
 import { isTerminal } from '../protocol/command.ts';
 import type { ClientInfo } from './client-info.ts';
 import type { PendingCommand } from './pending-command.ts';
@@ -21,7 +21,7 @@ export class Publisher {
       const pending = find(channelName(key).slice(commandChannel('').length));
       if (!pending || channelKey(pending.command.tenant, commandChannel(pending.id)) !== key) return undefined;
       pending.hasReadChannel = true;
-      return pending.history.map((update) => eventOf(pending.command, update));
+      return pending.history().map((update) => new CommandEvent(pending.command.payload.type, update, false));
     });
   }
 
@@ -33,10 +33,11 @@ export class Publisher {
   update(pending: PendingCommand, update: CommandUpdate): void {
     if (!this.#log) return;
     const { command, isQueued } = pending;
-    const event = eventOf(command, update);
+    const { type } = command.payload;
     const durable = isQueued && (update.state === 'queued' || isTerminal(update.state));
-    this.#append(pending.clientChannel, durable ? { ...event, durable } : event);
-    if (pending.hasReadChannel || isQueued) this.#append(channelKey(command.tenant, commandChannel(command.id)), event);
+    this.#append(pending.clientChannel, new CommandEvent(type, update, durable));
+    if (pending.hasReadChannel || isQueued)
+      this.#append(channelKey(command.tenant, commandChannel(command.id)), new CommandEvent(type, update, false));
   }
 
   presence(type: 'client.connected' | 'client.disconnected', info: ClientInfo, atMs: number, reason?: string): void {
@@ -55,14 +56,37 @@ export class Publisher {
   }
 }
 
-function eventOf(command: Command, update: CommandUpdate): NewEvent {
-  return {
-    type: eventTypes[update.state],
-    atMs: update.atMs,
-    data: () => commandEventData(command.payload.type, update),
-    durable: false,
-    bytes: 256 + (update.state === 'succeeded' ? update.result.value.length : 0),
-  };
+/** A command's step as an event: one object, of which the data is made when somebody reads it. */
+class CommandEvent implements NewEvent {
+  readonly durable: boolean;
+  readonly #commandType: string;
+  readonly #update: CommandUpdate;
+
+  constructor(commandType: string, update: CommandUpdate, durable: boolean) {
+    this.#commandType = commandType;
+    this.#update = update;
+    this.durable = durable;
+  }
+
+  get type(): string {
+    return eventTypes[this.#update.state];
+  }
+
+  get atMs(): number {
+    return this.#update.atMs;
+  }
+
+  get data(): this {
+    return this;
+  }
+
+  get bytes(): number {
+    return 256 + (this.#update.state === 'succeeded' ? this.#update.result.value.length : 0);
+  }
+
+  toJSON(): unknown {
+    return commandEventData(this.#commandType, this.#update);
+  }
 }
 
 const eventTypes: Record<CommandState, string> = {

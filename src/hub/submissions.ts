@@ -10,7 +10,7 @@ import type { AddOptions } from './command-store.ts';
 import { dueAfterSending, type Mailbox, type MailboxHost } from './mailbox.ts';
 import type { Settings } from './options.ts';
 import type { PendingCommand } from './pending-command.ts';
-import { UpdateStream } from './update-stream.ts';
+import { type UpdateReader, UpdateStream } from './update-stream.ts';
 
 /** What submissions need of the hub around them. */
 export interface SubmissionsHost {
@@ -38,33 +38,44 @@ export class Submissions {
   /** Takes on a command, or refuses it: what becomes of it is in the stream. */
   start(command: Command, signal: AbortSignal | undefined): UpdateStream {
     const stream = new UpdateStream(this.#host.settings.unreadUpdates);
-    try {
-      if (signal?.aborted)
-        throw new HubError('command-cancelled', `command ${command.id} was cancelled before it was sent`);
-      checkCommand(command, this.#host.settings.maxPayloadBytes);
-      if (this.#host.closingForMs !== undefined) throw this.#shuttingDown();
+    if (signal?.aborted)
+      this.#refuse(
+        command,
+        stream,
+        new HubError('command-cancelled', `command ${command.id} was cancelled before it was sent`),
+      );
+    else {
       stream.endWith(signal, () => this.#cancel(command, stream));
-      if (command.whenOffline === 'queue')
-        void this.#submitQueued(command, stream).catch((error: unknown) => this.#refuse(command, stream, error));
-      else this.#submitLive(command, stream);
-    } catch (error) {
-      this.#refuse(command, stream, error);
+      this.submit(command, stream);
     }
     return stream;
   }
 
-  #submitLive(command: Command, stream: UpdateStream): void {
+  /** Takes on a command, or refuses it: the reader is told. */
+  submit(command: Command, reader: UpdateReader): void {
+    try {
+      checkCommand(command, this.#host.settings.maxPayloadBytes);
+      if (this.#host.closingForMs !== undefined) throw this.#shuttingDown();
+      if (command.whenOffline === 'queue')
+        void this.#submitQueued(command, reader).catch((error: unknown) => this.#refuse(command, reader, error));
+      else this.#submitLive(command, reader);
+    } catch (error) {
+      this.#refuse(command, reader, error);
+    }
+  }
+
+  #submitLive(command: Command, reader: UpdateReader): void {
     const same = this.#sameLive(command);
     const { tenant, clientId, waitForConnectMs } = command;
     const client = this.#host.directory.get(tenant, clientId);
-    if (same) this.#attach(same, stream);
-    else if (client?.session) this.#acceptLive(command, stream, client);
+    if (same) this.#attach(same, reader);
+    else if (client?.session) this.#acceptLive(command, reader, client);
     else if (waitForConnectMs === 0)
       throw new HubError('client-offline', `client ${clientId} has no live stream`, { commandId: command.id });
-    else this.#awaitClient(command, stream);
+    else this.#awaitClient(command, reader);
   }
 
-  #acceptLive(command: Command, stream: UpdateStream, client: Client): void {
+  #acceptLive(command: Command, reader: UpdateReader, client: Client): void {
     const { waitingCommands, waitingBytes } = this.#host.settings;
     if (client.live.size >= waitingCommands || client.liveBytes + command.payload.value.length > waitingBytes)
       throw new HubError(
@@ -73,14 +84,14 @@ export class Submissions {
         { retryAfterMs: 1000, commandId: command.id },
       );
     const pending = this.#host.life.acceptLive(command);
-    pending.attach(stream);
+    pending.attach(reader);
     client.pushLive(pending);
     client.pump();
     if (pending.place === 'waiting') this.#host.life.publishWait(pending);
   }
 
   /** Not accepted before the client is there: until then it can only fail, and nothing was promised. */
-  #awaitClient(command: Command, stream: UpdateStream): void {
+  #awaitClient(command: Command, reader: UpdateReader): void {
     const { tenant, clientId, waitForConnectMs } = command;
     const client = this.#host.directory.getOrAdd(tenant, clientId);
     if (client.awaiting.size >= this.#host.settings.waitingCommands)
@@ -96,22 +107,22 @@ export class Submissions {
       this.#host.wheel.clear(late);
       client.awaiting.delete(arrived);
       this.#awaiting.delete(refuse);
-      stream.onCancel = undefined;
+      reader.onCancel = undefined;
       this.#host.directory.released(client);
     };
     const arrived = (): void => {
       stop();
       try {
         const same = this.#sameLive(command);
-        if (same) this.#attach(same, stream);
-        else this.#acceptLive(command, stream, client);
+        if (same) this.#attach(same, reader);
+        else this.#acceptLive(command, reader, client);
       } catch (error) {
-        this.#refuse(command, stream, error);
+        this.#refuse(command, reader, error);
       }
     };
     const refuse = (error: HubError): void => {
       stop();
-      this.#refuse(command, stream, error);
+      this.#refuse(command, reader, error);
     };
     const late = new Alarm(() => {
       const message = `client ${clientId} did not connect within ${waitForConnectMs} ms`;
@@ -120,8 +131,8 @@ export class Submissions {
     client.awaiting.add(arrived);
     this.#awaiting.add(refuse);
     this.#host.wheel.set(late, waitForConnectMs);
-    stream.onReturn = stop;
-    stream.onCancel = () =>
+    reader.onReturn = stop;
+    reader.onCancel = () =>
       refuse(
         new HubError('command-cancelled', `command ${command.id} was cancelled before it was sent`, {
           commandId: command.id,
@@ -140,12 +151,12 @@ export class Submissions {
     return same;
   }
 
-  async #submitQueued(command: Command, stream: UpdateStream): Promise<void> {
+  async #submitQueued(command: Command, reader: UpdateReader): Promise<void> {
     const { commands: store, clock, mailboxCommands, mailboxBytes } = this.#host.settings;
     if (!store) throw new HubError('unimplemented', 'this hub has no store, so it takes no queued commands');
     const known = this.#host.life.registry.get(command.id);
     if (known && !isSame(known.command, command)) throw conflict(command);
-    if (known) return this.#attach(known, stream);
+    if (known) return this.#attach(known, reader);
     const nowMs = clock.now();
     const { client, session, mailbox } = this.#recipient(command);
     const goesAtOnce =
@@ -160,31 +171,31 @@ export class Submissions {
     };
     // A cancel that comes while it is being stored waits for that: nobody could find it yet.
     let isCancelled = false;
-    stream.onCancel = () => {
+    reader.onCancel = () => {
       isCancelled = true;
     };
     const outcome = await store.add(command, options);
-    stream.onCancel = undefined;
+    reader.onCancel = undefined;
     switch (outcome.kind) {
       case 'stored': {
         for (const old of outcome.superseded) this.#host.life.endedInStore(old);
         if (this.#host.mailboxes)
           this.#host.mailboxes.newestPosition = Math.max(this.#host.mailboxes.newestPosition, outcome.stored.position);
         const pending = this.#host.life.acceptStored(outcome.stored);
-        pending.attach(stream, () => this.#host.life.shelve(pending));
+        pending.attach(reader, () => this.#host.life.shelve(pending));
         // Nothing has sent it yet, unless the mailbox was read just now.
         if (isCancelled && pending.place === 'shelf')
           void this.#host.life.endWith(pending, 'cancelled', { code: 'cancelled', message: callerCancelled });
         else {
           this.#host.directory.get(command.tenant, command.clientId)?.acceptStored(pending);
-          if (isCancelled) this.#cancel(command, stream);
+          if (isCancelled) this.#cancel(command, reader);
         }
         this.#host.life.shelve(pending);
         return;
       }
       case 'existing': {
-        this.#attach(this.#host.life.recall(outcome.stored), stream);
-        if (isCancelled) this.#cancel(outcome.stored.command, stream);
+        this.#attach(this.#host.life.recall(outcome.stored), reader);
+        if (isCancelled) this.#cancel(outcome.stored.command, reader);
         return;
       }
       case 'conflict':
@@ -197,13 +208,13 @@ export class Submissions {
   }
 
   /** This send repeats a command that is known, perhaps under another id: its reader reads, and cancels, that one. */
-  #attach(known: PendingCommand, stream: UpdateStream): void {
-    stream.onCancel = () => this.#cancel(known.command, stream);
-    known.attach(stream, () => this.#host.life.shelve(known));
+  #attach(known: PendingCommand, reader: UpdateReader): void {
+    reader.onCancel = () => this.#cancel(known.command, reader);
+    known.attach(reader, () => this.#host.life.shelve(known));
   }
 
-  #cancel(command: Command, stream: UpdateStream): void {
-    this.#host.cancel(command).catch((error: unknown) => stream.fail(error));
+  #cancel(command: Command, reader: UpdateReader): void {
+    this.#host.cancel(command).catch((error: unknown) => reader.fail(error));
   }
 
   #recipient(command: Command) {
@@ -218,7 +229,7 @@ export class Submissions {
     for (const refuse of [...this.#awaiting]) refuse(this.#shuttingDown());
   }
 
-  #refuse(command: Command, stream: UpdateStream, thrown: unknown): void {
+  #refuse(command: Command, reader: UpdateReader, thrown: unknown): void {
     const error = toHubError(thrown);
     const { tenant, clientId, id: commandId } = command;
     this.#host.settings.observe({
@@ -229,7 +240,7 @@ export class Submissions {
       code: error.code,
       message: error.message,
     });
-    stream.fail(error);
+    reader.fail(error);
   }
 
   #shuttingDown(): HubError {

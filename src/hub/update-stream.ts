@@ -1,9 +1,40 @@
 import { HubError } from '../errors.ts';
 import { PushStream } from '../flow/push-stream.ts';
-import { type CommandUpdate, isTerminalUpdate } from '../protocol/command.ts';
+import { type CommandUpdate, isTerminalUpdate, type TerminalUpdate } from '../protocol/command.ts';
+
+/** Who hears of a command. */
+export interface UpdateReader {
+  offer(update: CommandUpdate): void;
+  fail(error: unknown): void;
+  /** Set by what it reads: lets go of it when the reader leaves. */
+  onReturn: (() => void) | undefined;
+  /** What an abort does instead, before the command is accepted. */
+  onCancel: (() => void) | undefined;
+}
+
+/** A reader that waits for the end alone: one promise, and no more. */
+export class EndReader implements UpdateReader {
+  readonly #resolve: (end: TerminalUpdate) => void;
+  readonly #reject: (error: unknown) => void;
+  onReturn: (() => void) | undefined = undefined;
+  onCancel: (() => void) | undefined = undefined;
+
+  constructor(resolve: (end: TerminalUpdate) => void, reject: (error: unknown) => void) {
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  offer(update: CommandUpdate): void {
+    if (isTerminalUpdate(update)) this.#resolve(update);
+  }
+
+  fail(error: unknown): void {
+    this.#reject(error);
+  }
+}
 
 /** One reader of a command's updates. A slow reader loses plain progress first and its reading at last. */
-export class UpdateStream extends PushStream<CommandUpdate> {
+export class UpdateStream extends PushStream<CommandUpdate> implements UpdateReader {
   readonly #maxUnread: number;
   #letGo: (() => void) | undefined;
   /** What an abort does instead, before the command is accepted. */

@@ -1,4 +1,4 @@
-import type { Command, CommandUpdate } from './command.ts';
+import type { Command, CommandUpdate, TerminalUpdate } from './command.ts';
 
 /**
  * The road a command takes. The hub is the in-process road; `GrpcTransport` is the RPC `SendCommandToClient`.
@@ -15,4 +15,10 @@ export interface CommandTransport {
    * `unauthenticated`, `permission-denied`, `unavailable`.
    */
   send(command: Command, options?: { signal?: AbortSignal | undefined }): AsyncIterable<CommandUpdate>;
+
+  /**
+   * As `send`, for callers who want the end of a live command alone and never abort: a shortcut that a road may have
+   * where following every update costs more than the command. It settles in the command's own time.
+   */
+  settle?(command: Command): Promise<TerminalUpdate>;
 }
