@@ -200,7 +200,7 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
       if (this.#call !== call || this.#isOver) return;
       this.#call = undefined;
       this.#release('connect');
-      this.#onEnd(how, end, handOver.wasMade);
+      this.#onEnd(how, end, handOver.wasMade && !isRefusedStream(end));
     });
   }
 
@@ -381,6 +381,11 @@ function isBreak(code: number, isOurs: boolean, error: HubError): boolean {
   // OK without a terminal update; the others are how grpc-js tells of a reset, a GOAWAY or a dead connection.
   const breaks: number[] = [status.OK, status.CANCELLED, status.UNKNOWN, status.INTERNAL, status.UNAVAILABLE];
   return breaks.includes(code);
+}
+
+/** HTTP/2 says for certain that the server has not looked at the call: it came after the GOAWAY of a hub that closes. */
+function isRefusedStream({ code, details }: StatusObject): boolean {
+  return code === status.UNAVAILABLE && details === 'Stream refused by server';
 }
 
 /**

@@ -20,7 +20,7 @@ test('hubs and devices are killed and links cut: nothing accepted is lost, nothi
   timeout: size(180_000, 1_500_000),
 }, async () => {
   const { random, between, seed } = dice();
-  const [commands, devices, kills] = [size(1500, 50_000), size(20, 200), size(12, 300)];
+  const [commands, devices, kills] = [size(2000, 50_000), size(20, 200), size(15, 300)];
   const folder = mkdtempSync(path.join(tmpdir(), 'signalbox-kills-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   const files = { callers: path.join(folder, 'callers'), effects: path.join(folder, 'effects') };
@@ -42,7 +42,7 @@ test('hubs and devices are killed and links cut: nothing accepted is lost, nothi
       journals: path.join(folder, 'journals'),
       losesJournal,
       effects: files.effects,
-      workMs: 20,
+      workMs: 60,
     });
   const running = groups.map((group) => boot(group, false));
 
@@ -94,7 +94,7 @@ test('hubs and devices are killed and links cut: nothing accepted is lost, nothi
     while (!isCalm) {
       await sleep(200);
       deviceRoad.cutSome(0.05);
-      callerRoad.cutSome(0.05);
+      callerRoad.cutSome(0.2);
     }
   };
   const accidents = cutLinks();

@@ -9,7 +9,7 @@ import { numbered, World } from './support/world.ts';
 
 /** Ids of the clients that the hub holds for connected, as any watcher of HTTP sees them. */
 async function connectedClients(http: string): Promise<string[]> {
-  const answer = await fetch(`http://${http}/v1/clients?connected=true&limit=1000`);
+  const answer = await fetch(`http://${http}/v1/clients?connected=true`);
   const { clients } = (await answer.json()) as { clients: { id: string; connected: boolean }[] };
   return clients.filter(({ connected }) => connected).map(({ id }) => id);
 }
@@ -71,7 +71,7 @@ test('devices and browsers that never read cost a bounded part of memory, and ot
     );
     request.on('error', () => undefined); // the hub ends it, as it should
   }
-  await eventually('the browsers are there', () => browserRoad.counts.up > 100 * count);
+  await eventually('the browsers are there', () => browserRoad.counts.up > 50 * count);
   deviceRoad.pause('down');
   browserRoad.pause('down');
 
@@ -136,7 +136,16 @@ test('five rolling restarts under load: nothing is lost, doubled or unknown, and
   const verdict = world.verdict();
   expect(verdict.broken).toEqual([]);
   expect(Object.keys(verdict.states), JSON.stringify(verdict.states)).toEqual(['succeeded']);
-  expect(outcomes.filter((outcome) => !['succeeded', 'unavailable', 'client-offline'].includes(outcome))).toEqual([]);
+  const odd = world.callers.filter(
+    (line) => line.kind === 'refused' && !['unavailable', 'client-offline'].includes(line.code),
+  );
+  expect(
+    odd.map((line) => [
+      line,
+      world.callers.filter(({ id }) => id === line.id),
+      world.effects.filter(({ id }) => id === line.id),
+    ]),
+  ).toEqual([]);
 });
 
 test('a second SIGTERM ends a hub that drains', { timeout: 60_000 }, async () => {
@@ -151,8 +160,10 @@ test('a second SIGTERM ends a hub that drains', { timeout: 60_000 }, async () =>
   hub.child.signal('SIGTERM');
   await eventually(
     'it is not ready',
-    async () => (await fetch(`http://${hub.http}/ready`).catch(() => undefined))?.status !== 200,
+    async () => (await fetch(`http://${hub.http}/ready`).catch(() => undefined))?.status === 503,
   );
+  // So soon, it would be taken for the same one, told twice.
+  await sleep(600);
   hub.child.signal('SIGTERM');
   expect(await hub.child.ended).toBe(1);
 });

@@ -63,7 +63,8 @@ async function storm(seed: number): Promise<{ callers: CallerLine[]; effects: Ef
             if (isTerminalUpdate(update)) callers.push({ kind: 'ended', id, as: id, state: update.state });
           }
         } catch (error) {
-          callers.push({ kind: 'refused', id, code: toHubError(error).code });
+          const { code, message } = toHubError(error);
+          callers.push({ kind: 'refused', id, code, message });
         }
       };
       for (let i = 0; i < 100; i++) {

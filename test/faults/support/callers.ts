@@ -60,8 +60,8 @@ export function submit(
       }
       return 'no end';
     } catch (thrown) {
-      const { code } = toHubError(thrown);
-      ledger.write({ kind: 'refused', id, code });
+      const { code, message } = toHubError(thrown);
+      ledger.write({ kind: 'refused', id, code, message });
       return code;
     } finally {
       accepted.resolve(as !== undefined);

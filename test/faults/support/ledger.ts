@@ -38,7 +38,7 @@ export type CallerLine =
   /** `accepted`: under which id. */
   | { readonly kind: 'accepted'; readonly id: string; readonly as: string }
   | { readonly kind: 'ended'; readonly id: string; readonly as: string; readonly state: string }
-  | { readonly kind: 'refused'; readonly id: string; readonly code: string };
+  | { readonly kind: 'refused'; readonly id: string; readonly code: string; readonly message: string };
 
 /** What a device really did: written before the library hears of it. */
 export interface EffectLine {

@@ -45,8 +45,12 @@ export class World {
     return readLedger<EffectLine>(path.join(this.folder, 'effects'));
   }
 
+  get callers(): CallerLine[] {
+    return readLedger<CallerLine>(path.join(this.folder, 'callers'));
+  }
+
   verdict(): Verdict {
-    return compare(readLedger<CallerLine>(path.join(this.folder, 'callers')), this.effects);
+    return compare(this.callers, this.effects);
   }
 }
 
