@@ -74,6 +74,8 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   /** The request was handed to a connection at least once: the hub may have it. */
   #mayHaveLeft = false;
   #rank = 0;
+  /** Number of the newest item that was told. */
+  #items = 0;
   #lastProgress: Extract<CommandUpdate, { state: 'progress' }> | undefined;
   /** The call was opened again: it begins with what the hub still knows, and of progress that is the newest. */
   #mayRepeatProgress = false;
@@ -222,6 +224,13 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
 
   #isNew(update: CommandUpdate): boolean {
     if (update.state === 'progress') {
+      const { itemNumber } = update.progress;
+      if (itemNumber !== undefined) {
+        if (itemNumber <= this.#items) return false;
+        this.#items = itemNumber;
+        this.#rank = Math.max(this.#rank, rank.progress);
+        return true;
+      }
       const last = this.#lastProgress;
       const isRepeated = this.#mayRepeatProgress && last !== undefined && isDeepStrictEqual(update, last);
       this.#mayRepeatProgress = false;

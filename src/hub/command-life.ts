@@ -132,7 +132,8 @@ export class CommandLife {
     }
     this.#releaseHeld(pending);
     pending.lastProgressAt = now;
-    this.#tell(pending, { ...this.#step(pending, 'progress'), state: 'progress', progress });
+    const told = progress.item === undefined ? progress : { ...progress, itemNumber: ++pending.items };
+    this.#tell(pending, { ...this.#step(pending, 'progress'), state: 'progress', progress: told });
   }
 
   /** Ends a command that did not succeed. */

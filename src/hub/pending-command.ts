@@ -10,6 +10,8 @@ import {
 } from '../protocol/command.ts';
 import type { UpdateReader } from './update-stream.ts';
 
+type ProgressUpdate = Extract<CommandUpdate, { state: 'progress' }>;
+
 /** Where the states stand in a command's life; a command only moves up. */
 const rank: Record<CommandState, number> = {
   queued: 0,
@@ -54,7 +56,10 @@ export class PendingCommand extends Alarm implements CommandRecord {
   #sentAtMs = 0;
   #deliveredAtMs = 0;
   #startedAtMs = 0;
-  #progress: CommandUpdate | undefined;
+  #progress: ProgressUpdate | undefined;
+  #item: ProgressUpdate | undefined;
+  /** Items that it has yielded. */
+  items = 0;
   /** Somebody has read the channel of this command: its updates are published there too. */
   hasReadChannel = false;
   #clientChannel: string | undefined;
@@ -112,7 +117,7 @@ export class PendingCommand extends Alarm implements CommandRecord {
     return state === 'progress' ? rank[this.last.state] <= rank.progress : rank[state] > rank[this.last.state];
   }
 
-  /** What a late reader is told: every state that is known, the newest progress, the end. */
+  /** What a late reader is told: every state that is known, the newest item and progress, the end. */
   history(): CommandUpdate[] {
     const { commandId, clientId } = this.last;
     const at = (state: 'queued' | 'sent' | 'delivered' | 'started', atMs: number): CommandUpdate[] =>
@@ -122,10 +127,10 @@ export class PendingCommand extends Alarm implements CommandRecord {
       ...at('sent', this.#sentAtMs),
       ...at('delivered', this.#deliveredAtMs),
       ...at('started', this.#startedAtMs),
-      ...(this.#progress ? [this.#progress] : []),
     ];
-    // The end, or what another process had come to.
-    if (history.at(-1)?.state !== this.last.state) history.push(this.last);
+    for (const progress of [this.#item, this.#progress]) if (progress && progress !== this.last) history.push(progress);
+    // The newest one, the end, or what another process had come to.
+    if (history.at(-1)?.state !== this.last.state || this.last.state === 'progress') history.push(this.last);
     return history;
   }
 
@@ -142,7 +147,8 @@ export class PendingCommand extends Alarm implements CommandRecord {
         this.#startedAtMs = update.atMs;
         break;
       case 'progress':
-        this.#progress = update;
+        if (update.progress.item === undefined) this.#progress = update;
+        else this.#item = update;
     }
     this.last = update;
     this.#reader?.offer(update);

@@ -47,6 +47,8 @@ export interface Progress {
   readonly note?: string | undefined;
   /** One item of a server-streaming method. */
   readonly item?: Payload | undefined;
+  /** With an item: its number, from 1, given by the hub. A jump means that items were lost with a connection. */
+  readonly itemNumber?: number | undefined;
 }
 
 /** Why a command did not succeed. */

@@ -106,6 +106,7 @@ export function progressToProto(progress: Progress): wire.Progress {
     fraction: progress.fraction,
     note: progress.note ?? '',
     item: progress.item && payloadToProto(progress.item),
+    itemNumber: progress.itemNumber ?? 0,
   };
 }
 
@@ -116,6 +117,7 @@ export function progressFromProto(progress: wire.Progress | undefined): Progress
     ...(progress.fraction !== undefined && { fraction: progress.fraction }),
     ...(progress.note !== '' && { note: progress.note }),
     ...(progress.item !== undefined && { item: payloadFromProto(progress.item) }),
+    ...(progress.itemNumber !== 0 && { itemNumber: progress.itemNumber }),
   };
 }
 

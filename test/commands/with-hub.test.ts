@@ -124,7 +124,7 @@ test('leaving a stream of items cancels the command at its device', async () => 
       return text;
   })();
   const { id } = await device.command();
-  device.send({ $case: 'progress', value: { commandId: id, progress: { note: '', item: line } } });
+  device.send({ $case: 'progress', value: { commandId: id, progress: { note: '', item: line, itemNumber: 0 } } });
   expect(await reading).toBe('one');
   const { body } = await device.next((frame) => frame.body?.$case === 'cancel');
   expect(body).toMatchObject({ value: { commandId: id } });

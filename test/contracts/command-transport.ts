@@ -151,19 +151,22 @@ export function commandTransportContract(name: string, open: (hub: Hub) => Promi
       await device.command();
       const item = (i: number) => ({ type: 'test.Line', value: new Uint8Array([i & 0xff, i >> 8]) });
       for (let i = 0; i < 300; i++) {
-        const value = { commandId: command.id, progress: { fraction: undefined, note: '', item: item(i) } };
+        const value = {
+          commandId: command.id,
+          progress: { fraction: undefined, note: '', item: item(i), itemNumber: 0 },
+        };
         device.send({ $case: 'progress', value });
       }
       device.succeed(command.id);
       const items = (await updates).flatMap((update) => (update.state === 'progress' ? [plain(update.progress)] : []));
-      expect(items).toEqual(Array.from({ length: 300 }, (_, i) => ({ item: item(i) })));
+      expect(items).toEqual(Array.from({ length: 300 }, (_, i) => ({ item: item(i), itemNumber: i + 1 })));
     });
 
     test('progress carries its fraction and its note', async () => {
       const command = testCommand();
       const updates = send(command);
       await device.command();
-      const progress = { fraction: 0.5, note: 'spinning up', item: undefined };
+      const progress = { fraction: 0.5, note: 'spinning up', item: undefined, itemNumber: 0 };
       device.send({ $case: 'progress', value: { commandId: command.id, progress } });
       device.succeed(command.id);
       expect((await updates).find(({ state }) => state === 'progress')).toMatchObject({

@@ -62,7 +62,7 @@ describe('when the connection breaks', () => {
     await device.command();
     device.acknowledge();
     await expect.poll(() => road.taken).toBe(2);
-    const progress = { fraction: 0.5, note: '', item: undefined };
+    const progress = { fraction: 0.5, note: '', item: undefined, itemNumber: 0 };
     device.send({ $case: 'progress', value: { commandId: command.id, progress } });
     await reading;
     expect(states(seen)).toEqual(['queued', 'sent', 'delivered', 'progress', 'succeeded']);
@@ -76,7 +76,7 @@ describe('when the connection breaks', () => {
     const items: number[] = [];
     const emit = (n: number): void => {
       const item = { type: 'test.N', value: new Uint8Array([n]) };
-      const progress = { fraction: undefined, note: '', item };
+      const progress = { fraction: undefined, note: '', item, itemNumber: 0 };
       device.send({ $case: 'progress', value: { commandId: command.id, progress } });
     };
     void device.command().then(() => emit(0));

@@ -454,15 +454,18 @@ test('items arrive one by one and in order; plain progress is thinned, and the n
   for (let n = 0; n < 50; n++)
     device.send({
       $case: 'progress',
-      value: { commandId, progress: { fraction: undefined, note: '', item: item(n) } },
+      value: { commandId, progress: { fraction: undefined, note: '', item: item(n), itemNumber: 0 } },
     });
   for (let n = 0; n < 100; n++)
     device.send({
       $case: 'progress',
-      value: { commandId, progress: { fraction: n / 100, note: '', item: undefined } },
+      value: { commandId, progress: { fraction: n / 100, note: '', item: undefined, itemNumber: 0 } },
     });
   await clock.advance(200);
-  device.send({ $case: 'progress', value: { commandId, progress: { fraction: 1, note: 'nearly', item: undefined } } });
+  device.send({
+    $case: 'progress',
+    value: { commandId, progress: { fraction: 1, note: 'nearly', item: undefined, itemNumber: 0 } },
+  });
   device.succeed(commandId);
   const progress = (await updates).flatMap((update) => (update.state === 'progress' ? [update.progress] : []));
   expect(progress.filter(({ item }) => item).map(({ item }) => item?.value[0])).toEqual(
@@ -481,7 +484,10 @@ test.each([Number.NaN, -1, 1e308, Number.POSITIVE_INFINITY])(
     const { hub, device, facts } = await connected();
     const updates = collect(hub.send(testCommand()));
     const { id: commandId } = await device.command();
-    device.send({ $case: 'progress', value: { commandId, progress: { fraction, note: '', item: undefined } } });
+    device.send({
+      $case: 'progress',
+      value: { commandId, progress: { fraction, note: '', item: undefined, itemNumber: 0 } },
+    });
     expect(facts.at(-1)).toMatchObject({ kind: 'frame-ignored', code: 'invalid-argument' });
     device.succeed(commandId);
     expect((await updates).filter(({ state }) => state === 'progress')).toHaveLength(0);
@@ -500,7 +506,7 @@ test('a reader that never reads fails alone, and the command goes on', async () 
       $case: 'progress',
       value: {
         commandId: command.id,
-        progress: { fraction: undefined, note: '', item: { type: 't', value: new Uint8Array(1) } },
+        progress: { fraction: undefined, note: '', item: { type: 't', value: new Uint8Array(1) }, itemNumber: 0 },
       },
     });
   const read = async (): Promise<void> => {

@@ -235,7 +235,11 @@ export interface Progress {
   /** A note for people. */
   note: string;
   /** One item of a server-streaming method. */
-  item: Payload | undefined;
+  item:
+    | Payload
+    | undefined;
+  /** With an item: its number, from 1, given by the hub. A jump means that items were lost with a connection. */
+  itemNumber: number;
 }
 
 /** CommandError says why a command did not succeed. */
@@ -734,7 +738,7 @@ export const Command: MessageFns<Command, "signalbox.v1.Command"> = {
 };
 
 function createBaseProgress(): Progress {
-  return { fraction: undefined, note: "", item: undefined };
+  return { fraction: undefined, note: "", item: undefined, itemNumber: 0 };
 }
 
 export const Progress: MessageFns<Progress, "signalbox.v1.Progress"> = {
@@ -749,6 +753,9 @@ export const Progress: MessageFns<Progress, "signalbox.v1.Progress"> = {
     }
     if (message.item !== undefined) {
       Payload.encode(message.item, writer.uint32(26).fork()).join();
+    }
+    if (message.itemNumber !== 0) {
+      writer.uint32(32).uint32(message.itemNumber);
     }
     return writer;
   },
@@ -790,6 +797,14 @@ export const Progress: MessageFns<Progress, "signalbox.v1.Progress"> = {
             message.item = Payload.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.itemNumber = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -807,6 +822,11 @@ export const Progress: MessageFns<Progress, "signalbox.v1.Progress"> = {
       fraction: isSet(object.fraction) ? globalThis.Number(object.fraction) : undefined,
       note: isSet(object.note) ? globalThis.String(object.note) : "",
       item: isSet(object.item) ? Payload.fromJSON(object.item) : undefined,
+      itemNumber: isSet(object.itemNumber)
+        ? globalThis.Number(object.itemNumber)
+        : isSet(object.item_number)
+        ? globalThis.Number(object.item_number)
+        : 0,
     };
   },
 
@@ -821,6 +841,9 @@ export const Progress: MessageFns<Progress, "signalbox.v1.Progress"> = {
     if (message.item !== undefined) {
       obj.item = Payload.toJSON(message.item);
     }
+    if (message.itemNumber !== 0) {
+      obj.itemNumber = Math.round(message.itemNumber);
+    }
     return obj;
   },
 
@@ -832,6 +855,7 @@ export const Progress: MessageFns<Progress, "signalbox.v1.Progress"> = {
     message.fraction = object.fraction ?? undefined;
     message.note = object.note ?? "";
     message.item = (object.item !== undefined && object.item !== null) ? Payload.fromPartial(object.item) : undefined;
+    message.itemNumber = object.itemNumber ?? 0;
     return message;
   },
 };
