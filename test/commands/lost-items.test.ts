@@ -26,7 +26,7 @@ test('items that were lost with a connection end the iteration with an error: a 
   })();
   await expect(reading).rejects.toMatchObject({
     code: 'unavailable',
-    message: expect.stringMatching(/^items 2 to 3 of command .* were lost/,
+    message: expect.stringMatching(/^items 2 to 3 of command .* were lost/),
   });
   expect(read).toEqual([1]);
 });
