@@ -16,6 +16,8 @@ const tasks = {
   demo: ['examples/demo.ts'],
   signalbox: ['src/cli/main.ts'],
   test: ['scripts/test.ts'],
+  'test:faults': ['scripts/faults.ts'],
+  'test:mutants': ['scripts/mutants.ts'],
   bench: ['bench/main.ts'],
   build: ['scripts/build.ts'],
   generate: ['scripts/generate.ts'],
