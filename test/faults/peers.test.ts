@@ -81,7 +81,9 @@ test('devices and browsers that never read cost a bounded part of memory, and ot
   const flood = async (round: number): Promise<void> => {
     const content = 'x'.repeat(8000);
     const sends = numbered('stalled', count).flatMap((clientId) =>
-      Array.from({ length: 15 }, () => submit(transport, silence, { clientId, content, live: true })),
+      Array.from({ length: 15 }, () =>
+        submit(transport, silence, { clientId, content, live: true, waitForConnectMs: 0 }),
+      ),
     );
     for (let i = 0; i < 200; i++)
       await talker.emit('noise', { round, i, pad: 'y'.repeat(2000) }).catch(() => undefined); // a full buffer is its own affair

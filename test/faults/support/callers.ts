@@ -13,6 +13,8 @@ export interface Submission {
   readonly idempotencyKey?: string | undefined;
   readonly idempotent?: boolean | undefined;
   readonly live?: boolean | undefined;
+  /** Of live ones. Default: 10 s. */
+  readonly waitForConnectMs?: number | undefined;
   readonly ttlMs?: number | undefined;
 }
 
@@ -27,6 +29,7 @@ export function submit(
     idempotencyKey,
     idempotent = false,
     live = false,
+    waitForConnectMs = 10_000,
     ttlMs = 3_600_000,
   }: Submission,
 ): { readonly id: string; readonly accepted: Promise<boolean>; readonly ended: Promise<string> } {
@@ -37,7 +40,7 @@ export function submit(
     payload: { type: order.type, value: order.encode({ content, orderingKey }) },
     whenOffline: live ? 'fail' : 'queue',
     timeoutMs: live ? 30_000 : 0,
-    waitForConnectMs: live ? 10_000 : 0,
+    waitForConnectMs: live ? waitForConnectMs : 0,
     ttlMs: live ? 0 : ttlMs,
     orderingKey,
     idempotencyKey,

@@ -23,6 +23,8 @@ const server = await serve(
     },
   },
 );
+// Listens for signals before anybody can know that it is there.
+const ended = runUntilSignal(server);
 const say = (value: object): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
 say({ ready: { grpc: server.grpc, http: server.http } });
 
@@ -42,5 +44,5 @@ createInterface({ input: process.stdin }).on('line', (question) => {
   }
 });
 process.stdin.once('end', () => process.exit(2)); // ends with the test, if that should die
-const outcome = await runUntilSignal(server);
+const outcome = await ended;
 process.exit(outcome === 'drained' ? 0 : 1);

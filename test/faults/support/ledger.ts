@@ -1,4 +1,4 @@
-import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs';
 
 /** A file that is only appended to, one JSON line at a time; a line that was written survives the writer's death. */
 export class Ledger<T extends object> {
@@ -17,7 +17,9 @@ export class Ledger<T extends object> {
   }
 }
 
+/** All lines; none when nobody has written yet. */
 export function readLedger<T>(path: string): T[] {
+  if (!existsSync(path)) return [];
   return readFileSync(path, 'utf8')
     .split('\n')
     .filter((line) => line !== '')
