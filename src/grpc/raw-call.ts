@@ -16,8 +16,8 @@ export interface RawCallListener {
 }
 
 /**
- * One bidi call as messages of bytes, written past grpc-js straight onto its http2 stream: that joins the messages of
- * one turn into one write, counts bytes where grpc-js counts 16 messages, and can reset a peer that never reads,
+ * One bidi call as messages of bytes, written past grpc-js straight onto its http2 stream: that joins messages that
+ * wait into one write, counts bytes where grpc-js counts 16 messages, and can reset a peer that never reads,
  * which grpc-js cannot. Reading, headers, status and deadlines stay with grpc-js.
  */
 export class RawCall {
@@ -29,7 +29,6 @@ export class RawCall {
   readonly #clock: Clock;
   readonly #open: Set<RawCall>;
   #listener: RawCallListener | undefined;
-  #isCorked = false;
   #isEnding = false;
   #isClosed = false;
   #letGoOfDeadline: (() => void) | undefined;
@@ -74,11 +73,7 @@ export class RawCall {
     message[0] = 0;
     message.writeUInt32BE(bytes.length, 1);
     message.set(bytes, 5);
-    if (!this.#isCorked) {
-      this.#isCorked = true;
-      this.#stream.cork();
-      process.nextTick(RawCall.#uncork, this);
-    }
+    // While one write is under way, the next ones wait in the stream and leave together.
     return this.#stream.write(message);
   }
 
@@ -106,12 +101,6 @@ export class RawCall {
     this.#open.delete(this);
     this.#letGoOfDeadline?.();
     this.#listener?.onClosed();
-  }
-
-  // A static function, so that no closure is made for each turn.
-  static #uncork(call: RawCall): void {
-    call.#isCorked = false;
-    call.#stream.uncork();
   }
 }
 

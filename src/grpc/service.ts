@@ -13,6 +13,7 @@ import { Metadata as NiceMetadata, ServerError } from 'nice-grpc';
 import type { Authenticator, Principal } from '../auth/principal.ts';
 import { HubError, toHubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
+import { encodeMessage, type MessageType } from '../protocol/codec.ts';
 import { authenticateCall } from './access.ts';
 import type { GrpcFact } from './facts.ts';
 import { http2StreamOf } from './raw-call.ts';
@@ -148,7 +149,7 @@ class MethodHandler {
     // Early headers: they tell the caller that it has reached us, however long the first answer takes.
     if (this.#method.responseStream) call.sendMetadata(new Metadata());
     if (!this.#isOpen) context.principal = await authenticateCall(call, authenticator);
-    if (context.signal.aborted) throw new HubError('command-cancelled', 'the caller has left');
+    if (context.ended) throw context.ended;
 
     const input = this.#method.requestStream
       ? (call as ServerReadableStream<unknown, unknown>)
@@ -156,6 +157,7 @@ class MethodHandler {
     const output = this.#run(input, context);
     if (!this.#method.responseStream) {
       const value = await output;
+      context.isDone = true;
       return { value, trailer: context.grpcTrailer() };
     }
     const writable = call as ServerWritableStream<unknown, unknown>;
@@ -168,6 +170,7 @@ class MethodHandler {
       letGo();
       open.delete(context);
     }
+    context.isDone = true;
     writable.end(context.grpcTrailer());
     return {};
   }
@@ -247,7 +250,9 @@ class Context implements CallContext, WithPrincipal, OpenStream {
   principal = anonymous;
   ended: HubError | undefined;
   readonly #call: AnyCall;
-  readonly #aborter = new AbortController();
+  /** All is told: what the call says from now on is of no interest. */
+  isDone = false;
+  #aborter: AbortController | undefined;
   readonly #onEnd = new Set<() => void>();
   #metadata: NiceMetadata | undefined;
   #header: NiceMetadata | undefined;
@@ -255,15 +260,21 @@ class Context implements CallContext, WithPrincipal, OpenStream {
 
   constructor(call: AnyCall) {
     this.#call = call;
-    // 'cancelled' also comes after a normal end; then nobody listens any more.
     const events: EventEmitter = call;
-    events.on('cancelled', () => this.end(new HubError('command-cancelled', 'the caller has left')));
+    // It also comes after a normal end.
+    events.on('cancelled', () => {
+      if (!this.isDone) this.end(new HubError('command-cancelled', 'the caller has left'));
+    });
   }
 
   get peer(): string {
     return this.#call.getPeer();
   }
   get signal(): AbortSignal {
+    if (!this.#aborter) {
+      this.#aborter = new AbortController();
+      if (this.ended) this.#aborter.abort();
+    }
     return this.#aborter.signal;
   }
   get metadata(): NiceMetadata {
@@ -296,7 +307,7 @@ class Context implements CallContext, WithPrincipal, OpenStream {
   end(why: HubError): void {
     if (this.ended !== undefined) return;
     this.ended = why;
-    this.#aborter.abort();
+    this.#aborter?.abort();
     for (const run of this.#onEnd) run();
     this.#onEnd.clear();
   }
@@ -337,7 +348,7 @@ interface TsProtoMethod {
   readonly name: string;
   readonly requestType: { decode(bytes: Uint8Array): unknown };
   readonly requestStream: boolean;
-  readonly responseType: { encode(value: unknown): { finish(): Uint8Array } };
+  readonly responseType: MessageType<unknown>;
   readonly responseStream: boolean;
 }
 
@@ -350,7 +361,7 @@ function methodsOf(definition: CompatServiceDefinition): [string, Method][] {
         kind: kindOf(method),
         requestStream: method.requestStream,
         responseStream: method.responseStream,
-        serialize: (value) => asBuffer(method.responseType.encode(value).finish()),
+        serialize: (value) => asBuffer(encodeMessage(method.responseType, value)),
         deserialize: (bytes) => method.requestType.decode(bytes),
       },
     ]);
