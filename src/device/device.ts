@@ -1,6 +1,7 @@
 import { HubError, toHubError } from '../errors.ts';
 import { checkForeignEventType } from '../events/channels.ts';
 import type { Clock } from '../flow/clock.ts';
+import { keepAlive } from '../flow/keep-alive.ts';
 import { type CommandCodec, encodeMessage } from '../protocol/codec.ts';
 import { DeviceEvent, type Welcome } from '../protocol/gen/signalbox/v1/device.ts';
 import type { ServiceDefinition } from '../protocol/service-definition.ts';
@@ -15,7 +16,6 @@ import {
   serviceHandlers,
 } from './handlers.ts';
 import type { Journal } from './journal.ts';
-import { keepAlive } from './keep-alive.ts';
 import { Link, type LinkOptions } from './link.ts';
 import { Outbox } from './outbox.ts';
 import { Runner } from './runner.ts';

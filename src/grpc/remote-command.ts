@@ -7,9 +7,9 @@ import {
   type StatusObject,
   status,
 } from '@grpc/grpc-js';
-import { keepAlive } from '../device/keep-alive.ts';
 import { HubError, toHubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
+import { keepAlive } from '../flow/keep-alive.ts';
 import { PushStream } from '../flow/push-stream.ts';
 import type { Command, CommandUpdate } from '../protocol/command.ts';
 import { isTerminalUpdate } from '../protocol/command.ts';
