@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import type { DeviceStreamListener } from '../../src/hub/device-stream.ts';
 import { Hub, memoryCommandStore } from '../../src/hub/index.ts';
+import { stateToProto } from '../../src/protocol/convert.ts';
 import type { DownFrame } from '../../src/protocol/frames.ts';
 import { collect, scriptedDevice, testCommand, virtualClock } from '../../src/testing/index.ts';
 
@@ -39,7 +40,10 @@ test('what arrives on a stream after the hub has ended it changes nothing', asyn
   listener.onFrame({
     seq: 1,
     ack: 1,
-    body: { $case: 'result', value: { commandId: 'late', state: 1, payload, error: undefined } },
+    body: {
+      $case: 'result',
+      value: { commandId: 'late', state: stateToProto('succeeded'), payload, error: undefined },
+    },
   });
   await clock.advance(1);
   newer.succeed('late');
