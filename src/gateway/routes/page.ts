@@ -3,10 +3,10 @@ import type { GatewayPage } from '../options.ts';
 import { RequestError } from '../problem.ts';
 import type { App } from '../room.ts';
 
-// The page is ours and is one file, so its own script and style are within; nothing from elsewhere is loaded.
+// Script and style are files of their own, and nothing from elsewhere is loaded.
 const policy =
-  "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
-  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+  "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; " +
+  "form-action 'none'; frame-ancestors 'none'";
 
 /** The built-in page, and the browser library that it imports. */
 export function addPageRoutes(app: App, page: GatewayPage): void {
