@@ -271,7 +271,10 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
     const { address, clock, random } = this.#road;
     if (!this.#wasAccepted && !this.#mayHaveLeft) {
       const message = `cannot reach the hub at ${address}: ${cause.message}`;
-      this.fail(new HubError('unavailable', message, { cause, commandId: this.#command.id }));
+      const error = new HubError('unavailable', message, { cause, commandId: this.#command.id });
+      // While there is no connection grpc-js answers without a turn of the event loop: whoever tries again at once
+      // would keep it from ever connecting.
+      setImmediate(() => this.fail(error));
       return;
     }
     const leftMs = this.#endsAt - clock.monotonic();
