@@ -60,8 +60,8 @@ export class PendingCommand extends Alarm implements CommandRecord {
   #item: ProgressUpdate | undefined;
   /** Items that it has yielded. */
   items = 0;
-  /** Somebody has read the channel of this command: its updates are published there too. */
-  hasReadChannel = false;
+  /** Its own channel is open in the log: its updates are published there too. */
+  hasOpenChannel = false;
   #clientChannel: string | undefined;
   /** Nearly always there is one reader: it is kept without a set. */
   #reader: UpdateReader | undefined;

@@ -20,15 +20,15 @@ export class Publisher {
     this.#log?.recallCommands((key) => {
       const pending = find(channelName(key).slice(commandChannel('').length));
       if (!pending || channelKey(pending.command.tenant, commandChannel(pending.id)) !== key) return undefined;
-      pending.hasReadChannel = true;
+      pending.hasOpenChannel = true;
       return pending.history().map((update) => new CommandEvent(pending.command.payload.type, update, false));
     });
   }
 
   /**
-   * One step of a command, for those who watch its client; and for those who watch the command: of a live one, once
-   * there are any.
-   * What nobody may miss, acceptance and end of a queued command, is kept on disk.
+   * One step of a command, for those who watch its client, and for those who watch the command. The channel of a live
+   * command is opened with its first reader or its first progress, whichever comes first: the steps before that are
+   * known by heart. What nobody may miss, acceptance and end of a queued command, is kept on disk.
    */
   update(pending: PendingCommand, update: CommandUpdate): void {
     if (!this.#log) return;
@@ -36,8 +36,11 @@ export class Publisher {
     const { type } = command.payload;
     const durable = isQueued && (update.state === 'queued' || isTerminal(update.state));
     this.#append(pending.clientChannel, new CommandEvent(type, update, durable));
-    if (pending.hasReadChannel || isQueued)
-      this.#append(channelKey(command.tenant, commandChannel(command.id)), new CommandEvent(type, update, false));
+    if (!pending.hasOpenChannel && update.state !== 'progress' && !isQueued) return;
+    const told = pending.hasOpenChannel || isQueued ? [update] : pending.history();
+    pending.hasOpenChannel = true;
+    const key = channelKey(command.tenant, commandChannel(command.id));
+    for (const each of told) this.#append(key, new CommandEvent(type, each, false));
   }
 
   presence(type: 'client.connected' | 'client.disconnected', info: ClientInfo, atMs: number, reason?: string): void {

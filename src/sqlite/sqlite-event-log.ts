@@ -107,7 +107,8 @@ export class SqliteEventLog implements EventLog {
       const message = `data of event ${event.type} is no JSON: ${error instanceof Error ? error.message : error}`;
       return Promise.reject(new HubError('invalid-argument', message, { cause: error }));
     }
-    const kept = this.#tail.add(target, { ...event, data: undefined, bytes: 0 }, 'pending');
+    const { type, atMs, durable } = event;
+    const kept = this.#tail.add(target, { type, atMs, durable, data: undefined, bytes: 0 }, 'pending');
     kept.useDataJson(data);
     if (producer) this.#tail.hear(target, producer.id, producer.seq);
     const row = {

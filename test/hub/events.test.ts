@@ -117,3 +117,27 @@ test('an event is acknowledged only once it is kept', async () => {
   expect(device.frames.at(-1)?.ack).toBe(3);
   await hub.close();
 });
+
+test('who watches a live command late is told every step and every item that it has yielded', async () => {
+  const { hub, log, device } = await setUp();
+  const command = testCommand();
+  const updates = collect(hub.send(command));
+  await device.command();
+  for (const n of [1, 2, 3]) {
+    const item = { type: 'test.N', value: new Uint8Array([n]) };
+    const progress = { fraction: undefined, note: '', item, itemNumber: 0 };
+    device.send({ $case: 'progress', value: { commandId: command.id, progress } });
+  }
+  device.succeed(command.id);
+  await updates;
+  expect(types(await eventsOf(log, `command.${command.id}`))).toEqual([
+    'command.queued',
+    'command.sent',
+    'command.delivered',
+    'command.progress',
+    'command.progress',
+    'command.progress',
+    'command.succeeded',
+  ]);
+  await hub.close();
+});
