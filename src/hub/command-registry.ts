@@ -1,15 +1,18 @@
-import { Deque } from '../flow/deque.ts';
 import type { PendingCommand } from './pending-command.ts';
 
 /** Every command that this process knows: those on their way, and the newest of those that have ended. */
 export class CommandRegistry {
   readonly #byId = new Map<string, PendingCommand>();
   readonly #byKey = new Map<string, PendingCommand>();
-  /** Ended ones, oldest first. */
-  readonly #ended = new Deque<PendingCommand>();
-  #endedBytes = 0;
   readonly #maxEnded: number;
   readonly #maxEndedBytes: number;
+  // The ended ones, oldest first, as a ring of what is needed to forget them: an old command itself is not in any cache
+  // any more, and to look at it only to let go of it would cost more than all else here.
+  readonly #endedIds: string[] = [];
+  readonly #endedBytes: number[] = [];
+  #oldest = 0;
+  #ended = 0;
+  #bytes = 0;
 
   constructor(limits: { readonly maxEnded: number; readonly maxEndedBytes: number }) {
     this.#maxEnded = limits.maxEnded;
@@ -27,28 +30,29 @@ export class CommandRegistry {
 
   add(pending: PendingCommand): void {
     this.#byId.set(pending.id, pending);
-    const { idempotencyKey, tenant, clientId } = pending.command;
-    if (idempotencyKey !== undefined && !pending.isQueued)
-      this.#byKey.set(liveKey(tenant, clientId, idempotencyKey), pending);
+    const key = keyOf(pending);
+    if (key !== undefined) this.#byKey.set(key, pending);
   }
 
   /** Keeps an ended command for a while, and forgets the oldest beyond the limits. */
   ended(pending: PendingCommand): void {
-    this.#ended.push(pending);
-    this.#endedBytes += bytesOf(pending);
-    while (this.#ended.size > this.#maxEnded || this.#endedBytes > this.#maxEndedBytes) {
-      const oldest = this.#ended.shift();
-      if (!oldest) break;
-      this.#endedBytes -= bytesOf(oldest);
-      this.forget(oldest);
+    if (this.#maxEnded === 0) {
+      this.forget(pending);
+      return;
     }
+    if (this.#ended === this.#maxEnded) this.#forgetOldest();
+    const bytes = bytesOf(pending);
+    const at = (this.#oldest + this.#ended++) % this.#maxEnded;
+    this.#endedIds[at] = pending.id;
+    this.#endedBytes[at] = bytes;
+    this.#bytes += bytes;
+    while (this.#bytes > this.#maxEndedBytes && this.#ended > 0) this.#forgetOldest();
   }
 
   forget(pending: PendingCommand): void {
     this.#byId.delete(pending.id);
-    const { idempotencyKey, tenant, clientId } = pending.command;
-    if (idempotencyKey !== undefined && !pending.isQueued)
-      this.#byKey.delete(liveKey(tenant, clientId, idempotencyKey));
+    const key = this.#byKey.size === 0 ? undefined : keyOf(pending);
+    if (key !== undefined) this.#byKey.delete(key);
   }
 
   get size(): number {
@@ -58,11 +62,28 @@ export class CommandRegistry {
   [Symbol.iterator](): IterableIterator<PendingCommand> {
     return this.#byId.values();
   }
+
+  #forgetOldest(): void {
+    const id = this.#endedIds[this.#oldest]!;
+    this.#bytes -= this.#endedBytes[this.#oldest]!;
+    this.#endedIds[this.#oldest] = '';
+    this.#oldest = (this.#oldest + 1) % this.#maxEnded;
+    this.#ended--;
+    if (this.#byKey.size === 0) this.#byId.delete(id);
+    else {
+      const pending = this.#byId.get(id);
+      if (pending) this.forget(pending);
+    }
+  }
+}
+
+function keyOf({ command: { idempotencyKey, tenant, clientId }, isQueued }: PendingCommand): string | undefined {
+  return idempotencyKey === undefined || isQueued ? undefined : liveKey(tenant, clientId, idempotencyKey);
 }
 
 const liveKey = (tenant: string, clientId: string, key: string): string => `${tenant}/${clientId}/${key}`;
 
-// What a record weighs beside its payloads: objects, ids, history.
+// What a record weighs beside its payloads: objects, ids, times.
 const recordBytes = 1024;
 
 function bytesOf({ command, last }: PendingCommand): number {
