@@ -11,6 +11,11 @@ export interface GrpcTransportOptions extends ConnectOptions {
   readonly clock?: Clock | undefined;
   /** For the spread of reconnects. Default: Math.random. */
   readonly random?: (() => number) | undefined;
+  /**
+   * Commands that may be under way at once; more are refused with `resource-exhausted`. Beyond what the hub allows for one
+   * connection (10000) they would wait without a word. Default: 8000.
+   */
+  readonly maxRunning?: number | undefined;
 }
 
 /** The road of commands to a hub in another process. */
@@ -26,6 +31,8 @@ export interface GrpcTransport extends CommandTransport, AsyncDisposable {
  */
 export function grpcTransport(options: GrpcTransportOptions): GrpcTransport {
   const { address, token, connectTimeoutMs = 10_000, clock = systemClock, random = Math.random } = options;
+  const { maxRunning = 8_000 } = options;
+  if (!(maxRunning >= 1)) throw new HubError('invalid-argument', `maxRunning is ${maxRunning}, the least is 1`);
   const { target, credentials, options: channelOptions } = channelParts(options);
   const client = new Client(target, credentials, channelOptions);
   const running = new Set<RemoteCommand>();
@@ -54,6 +61,12 @@ export function grpcTransport(options: GrpcTransportOptions): GrpcTransport {
       return {
         [Symbol.asyncIterator](): AsyncIterator<CommandUpdate> {
           if (isClosed) return failing(new HubError('unavailable', `the connection to ${address} was closed here`));
+          if (running.size >= maxRunning)
+            return failing(
+              new HubError('resource-exhausted', `${maxRunning} commands are under way to ${address}, the limit`, {
+                retryAfterMs: 1000,
+              }),
+            );
           return start(road, command, signal);
         },
       };

@@ -25,7 +25,7 @@ const endlessPaths: ReadonlySet<string> = new Set([
 export interface GrpcLimits {
   /** Bytes of one message that is taken. Default: 1 MiB, and 64 KiB for what stands around a payload. */
   readonly maxMessageBytes?: number | undefined;
-  /** Streams of one connection. Default: 1000. */
+  /** Streams of one connection: commands that one caller can have under way. Default: 10000. */
   readonly maxConcurrentStreams?: number | undefined;
   /** Connections of one address. Default: 20000. */
   readonly maxConnections?: number | undefined;
@@ -77,7 +77,7 @@ export interface GrpcServer extends AsyncDisposable {
 export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer> {
   const { hub, log, authenticator, addresses, tls, limits = {}, keepalive = {} } = options;
   const { mounts = [], services = [], clock = systemClock, observe = () => undefined } = options;
-  const { maxMessageBytes = 1024 * 1024 + 64 * 1024, maxConcurrentStreams = 1_000, maxConnections = 20_000 } = limits;
+  const { maxMessageBytes = 1024 * 1024 + 64 * 1024, maxConcurrentStreams = 10_000, maxConnections = 20_000 } = limits;
   const { maxHeaderBytes = 8 * 1024, firstFrameMs = 10_000, stallMs = 30_000 } = limits;
   if (addresses.length === 0) throw new HubError('invalid-argument', 'addresses is empty: name at least one');
   for (const [name, value] of Object.entries({ maxMessageBytes, maxConcurrentStreams, maxConnections, firstFrameMs }))

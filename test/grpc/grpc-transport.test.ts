@@ -253,3 +253,60 @@ describe('three processes', () => {
     expect(caller.stdout).toContain('answer {"rpm":901}');
   }, 60_000);
 });
+
+describe('many commands at once', () => {
+  test('over a thousand may be under way on one connection, and none waits in silence', async () => {
+    const stalled = scriptedDevice(hub);
+    await stalled.hello({ clientId: 'stalled', window: 256 });
+    const device = scriptedDevice(hub);
+    await device.hello();
+    const transport = transportTo(server.addresses[0]!);
+    // These are never answered: one half waits at the device, the other at the hub.
+    const open = Array.from({ length: 1_500 }, (_, i) =>
+      collect(transport.send(testCommand({ clientId: i % 2 ? 'stalled' : 'absent', waitForConnectMs: 20_000 }))).catch(
+        () => [],
+      ),
+    );
+    await stalled.command(200);
+    const beside = collect(transport.send(testCommand()));
+    device.succeed((await device.command()).id);
+    expect((await beside).at(-1)).toMatchObject({ state: 'succeeded' });
+    await transport.close();
+    await Promise.all(open);
+  });
+
+  test('thousands of quick commands one after the other do not wear the connection out', async () => {
+    const device = scriptedDevice(hub);
+    await device.hello();
+    const transport = transportTo(server.addresses[0]!);
+    let answered = 0;
+    const answering = (async () => {
+      for (let n = 1; n <= 2_500; n++) {
+        device.succeed((await device.command(n)).id);
+        answered++;
+      }
+    })();
+    const callers = Array.from({ length: 50 }, async () => {
+      for (let i = 0; i < 50; i++) {
+        const updates = await collect(transport.send(testCommand()));
+        expect(updates.at(-1)).toMatchObject({ state: 'succeeded' });
+      }
+    });
+    await Promise.all([...callers, answering]);
+    expect(answered).toBe(2_500);
+  });
+
+  test('more than the limit are refused at once', async () => {
+    const device = scriptedDevice(hub);
+    await device.hello();
+    const transport = transportTo(server.addresses[0]!, { maxRunning: 1 });
+    const first = collect(transport.send(testCommand()));
+    await device.command();
+    await expect(collect(transport.send(testCommand()))).rejects.toMatchObject({
+      code: 'resource-exhausted',
+      message: expect.stringContaining('1 commands are under way'),
+    });
+    device.succeed(device.commands[0]!.id);
+    expect((await first).at(-1)).toMatchObject({ state: 'succeeded' });
+  });
+});
