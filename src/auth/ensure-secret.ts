@@ -3,7 +3,7 @@ import { chmod, link, mkdir, open, readFile, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { HubError } from '../errors.ts';
 
-const fileName = 'jwt.secret';
+export const secretFile = 'jwt.secret';
 const secretLength = 32;
 
 /**
@@ -12,7 +12,7 @@ const secretLength = 32;
  * holds less than 32 bytes, or when it cannot be made or read.
  */
 export async function ensureSecret(directory: string): Promise<string> {
-  const file = path.join(directory, fileName);
+  const file = path.join(directory, secretFile);
   for (;;) {
     const found = await readSecret(file);
     if (found !== undefined) return found;

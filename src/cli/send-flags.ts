@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { SendOptions } from '../commands/send-options.ts';
 import { parseDuration } from './arguments.ts';
+import type { Outside } from './terminal.ts';
 
 /** The options of `send` and `fleet` that say how a command is sent. */
 export interface SendFlags {
@@ -25,7 +26,9 @@ export function withSendOptions(command: Command): Command {
     .option('--coalesce-key <key>', 'queued: replaces those with the same key that were not sent yet');
 }
 
-export function sendOptions(flags: SendFlags): SendOptions {
+/** The variable `TRACEPARENT`, where it holds a W3C trace context, makes the command a part of that trace. */
+export function sendOptions(flags: SendFlags, { env }: Pick<Outside, 'env'>): SendOptions {
+  const traceparent = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.exec(env.TRACEPARENT ?? '')?.[0];
   return {
     whenOffline: flags.queue ? 'queue' : 'fail',
     timeoutMs: flags.timeout,
@@ -36,5 +39,6 @@ export function sendOptions(flags: SendFlags): SendOptions {
     orderingKey: flags.orderingKey,
     coalesceKey: flags.coalesceKey,
     commandId: flags.id,
+    traceparent,
   };
 }

@@ -1,5 +1,6 @@
 import { HubError, toHubError } from '../errors.ts';
 import { printable } from '../server/printable.ts';
+import { connectionReason } from './connection-reason.ts';
 
 /** The outside of the command, so that it can be run inside a test. */
 export interface Outside {
@@ -44,7 +45,7 @@ export class Terminal {
   /** An error: on stdout as `{"error":{code,message}}` with `--json`, on stderr otherwise. */
   fail(thrown: unknown, facts: object = {}): void {
     const { code, message: text, retryAfterMs } = toHubError(thrown);
-    const message = plainly(text);
+    const message = connectionReason(text);
     this.#clearProgress();
     if (this.isJson) this.#write(jsonLine({ ...facts, error: { code, message, retryAfterMs } }));
     else this.#outside.stderr.write(`${this.paint('red', 'error', this.#outside.stderr)}: ${printable(message)}\n`);
@@ -74,15 +75,6 @@ export class Terminal {
   #write(text: string): void {
     this.#outside.stdout.write(text);
   }
-}
-
-/** Without what grpc-js says around the reason why there is no connection. */
-function plainly(message: string): string {
-  const reason = message.replace(
-    /No connection established\. Last error: (?:Error: )?(.*?)\. Resolution note: ?/,
-    '$1',
-  );
-  return /\bECONNREFUSED\b|\bENOENT\b.*\.sock/.test(reason) ? `${reason} (is the hub running there?)` : reason;
 }
 
 /** JSON leaves some codes as they are that a terminal would obey. */

@@ -22,8 +22,9 @@ export function updateJson(update: CommandUpdate, schemas: PayloadJson): object 
   return isTerminalUpdate(update) ? { ...base, error: update.error } : base;
 }
 
-/** A payload as JSON, or `{type, base64}` when its type is not known. */
+/** A payload as JSON, or `{type, base64}` when its type is not known; null for none, as at the end of a streaming method. */
 export function payloadJson(payload: Payload, schemas: PayloadJson): unknown {
+  if (payload.type === '' && payload.value.length === 0) return null;
   return schemas.decode(payload) ?? { type: payload.type, base64: Buffer.from(payload.value).toString('base64') };
 }
 
@@ -85,4 +86,5 @@ function details(update: CommandUpdate, schemas: PayloadJson): string {
   return isTerminalUpdate(update) ? printable(`${update.error.code}: ${update.error.message}`) : '';
 }
 
-const shown = (value: unknown): string => printable(JSON.stringify(value));
+/** What `payloadJson` made, as text for people. */
+export const shown = (value: unknown): string => (value === null ? '' : printable(JSON.stringify(value)));

@@ -3,6 +3,7 @@ import { chmod, lstat, unlink } from 'node:fs/promises';
 import { createServer, type Server as HttpServer, type ServerResponse } from 'node:http';
 import { createSecureServer, type ServerHttp2Session } from 'node:http2';
 import { type AddressInfo, connect, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
 import { HubError } from '../errors.ts';
 import { malformedAnswer } from './app.ts';
 import type { GatewayLimits, GatewayOptions } from './options.ts';
@@ -132,7 +133,13 @@ async function open(server: Server, address: ListenAddress): Promise<void> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     const shown = address.kind === 'unix' ? `unix://${address.path}` : `${address.host}:${address.port}`;
-    const why = code === 'EADDRINUSE' ? 'something else listens there' : ((error as Error).message ?? code);
+    const folder = address.kind === 'unix' ? dirname(address.path) : undefined;
+    const isMissing = folder !== undefined && !(await lstat(folder).catch(() => undefined));
+    const why = isMissing
+      ? `there is no directory ${folder}`
+      : code === 'EADDRINUSE'
+        ? 'something else listens there'
+        : ((error as Error).message ?? code);
     throw new HubError('unavailable', `cannot listen on ${shown}: ${why}`, { cause: error });
   }
   if (address.kind === 'unix') await chmod(address.path, 0o660);

@@ -1,5 +1,6 @@
-import { statSync, unlinkSync } from 'node:fs';
+import { chmodSync, existsSync, statSync, unlinkSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
 import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import { HubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
@@ -90,11 +91,14 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   if (where.kind === 'unix') await removeStaleSocket(where.path);
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) =>
-      reject(new HubError('unavailable', `cannot listen on ${options.address}: ${explain(error)}`, { cause: error })),
+      reject(
+        new HubError('unavailable', `cannot listen on ${options.address}: ${explain(error, where)}`, { cause: error }),
+      ),
     );
     if (where.kind === 'unix') server.listen(where.path, resolve);
     else server.listen(where.port, where.host, resolve);
   });
+  if (where.kind === 'unix') chmodSync(where.path, 0o660);
   server.on('error', (error) => refuse(options, options.address, 'silent', error.message));
 
   let isStopped = false;
@@ -202,7 +206,9 @@ async function removeStaleSocket(path: string): Promise<void> {
     throw new HubError('unavailable', `unix://${path} is there and does not answer: ${answer.code}`);
 }
 
-function explain(error: NodeJS.ErrnoException): string {
+function explain(error: NodeJS.ErrnoException, where: ParsedAddress): string {
+  // The system's code for a directory that is not there is the same as for one that may not be written.
+  if (where.kind === 'unix' && !existsSync(dirname(where.path))) return `there is no directory ${dirname(where.path)}`;
   switch (error.code) {
     case 'EADDRINUSE':
       return 'the address is in use by another process';

@@ -2,6 +2,7 @@ import { constants, copyFileSync, existsSync, mkdtempSync, rmSync, type Stats, s
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Sqlite, { type Database } from 'better-sqlite3';
+import { secretFile } from '../auth/ensure-secret.ts';
 import { databaseFile, explainOpening, lockFile, sqliteCode } from './database.ts';
 import { checkOwner, migrations } from './schema.ts';
 
@@ -105,6 +106,14 @@ function examinePermissions(directory: string, folder: Stats, say: Say): void {
       'permissions',
       `other users can get at ${open.join(', ')}`,
       `chmod 700 ${directory} && chmod 600 ${join(directory, 'signalbox.*')}`,
+    );
+  const secret = join(directory, secretFile);
+  if (((statOf(secret)?.mode ?? 0) & 0o077) !== 0)
+    say(
+      'error',
+      'permissions',
+      `other users can read the secret that signs tokens, ${secret}`,
+      `chmod 600 ${secret}, or delete it to get a new one: tokens of the old one end with it`,
     );
   const user = process.getuid?.();
   if (user !== undefined && user !== 0 && folder.uid !== user)

@@ -129,10 +129,11 @@ export class Transactions {
 
 export function thrownError(error: unknown): ThrownError {
   if (sqliteCode(error)) {
-    const isBusy = sqliteCode(error).startsWith('SQLITE_BUSY');
+    const code = sqliteCode(error);
+    const advice = /^SQLITE_(CORRUPT|NOTADB)/.test(code) ? ': `signalbox doctor` tells what to do' : '';
     return {
-      code: isBusy ? 'unavailable' : 'internal',
-      message: `the store refused: ${(error as Error).message} (${sqliteCode(error)})`,
+      code: code.startsWith('SQLITE_BUSY') ? 'unavailable' : 'internal',
+      message: `the store refused: ${(error as Error).message} (${code})${advice}`,
     };
   }
   const { code, message } = toHubError(error);

@@ -168,6 +168,8 @@ test('a Unix socket serves beside TCP, takes the place of a dead one, and is rem
 test('an address that is taken, or none, is told by name', async () => {
   await using at = await rig();
   await expect(rig({ addresses: [`127.0.0.1:${at.port}`] })).rejects.toThrow(`cannot listen on 127.0.0.1:${at.port}`);
+  const missing = join(dir, 'missing');
+  await expect(rig({ addresses: [`unix://${missing}/x.sock`] })).rejects.toThrow(`there is no directory ${missing}`);
   await expect(rig({ addresses: ['localhost'] })).rejects.toThrow('"localhost" is no address');
   await expect(rig({ addresses: [] })).rejects.toThrow('no address');
   await expect(rig({ limits: { streams: 0 } })).rejects.toThrow('streams is 0');

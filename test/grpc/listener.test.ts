@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { constants, connect as http2Connect } from 'node:http2';
 import { connect as connectSocket, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { parseAddress } from '../../src/grpc/listener.ts';
@@ -145,6 +145,7 @@ describe('a Unix socket', () => {
     const file = path();
     const { hub, server } = await start({ addresses: [`unix://${file}`] });
     expect(server.addresses).toEqual([`unix://${file}`]);
+    expect(statSync(file).mode & 0o777).toBe(0o660);
     connect(clientOf(`unix://${file}`)).write(hello('pump-7'));
     await hub.until(() => hub.taken.length === 1);
     await server.close({ timeoutMs: 100 });
@@ -162,6 +163,11 @@ describe('a Unix socket', () => {
     spawnSync(process.execPath, ['-e', script]);
     expect(existsSync(file)).toBe(true);
     await start({ addresses: [`unix://${file}`] });
+  });
+
+  test('in a directory that is not there is refused by the name of that directory', async () => {
+    const file = join(path(), 'hub.sock');
+    await expect(start({ addresses: [`unix://${file}`] })).rejects.toThrow(`there is no directory ${dirname(file)}`);
   });
 
   test('never takes the place of a file that is something else', async () => {

@@ -1,6 +1,7 @@
 import { chmodSync, closeSync, openSync, readdirSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { ensureSecret } from '../../src/auth/ensure-secret.ts';
 import { doctor, openSqlite } from '../../src/sqlite/index.ts';
 import { addOptions, queuedCommand, succeeded } from '../contracts/command-store.ts';
 import { newEvent } from '../contracts/event-log.ts';
@@ -73,6 +74,21 @@ test('open permissions are a warning, with the command that closes them', async 
       subject: 'permissions',
       advice: expect.stringContaining('chmod 700'),
     }),
+  );
+});
+
+test('a secret that others can read is an error, as it is for a hub that starts', async () => {
+  const directory = emptyDirectory();
+  await (await openSqlite({ directory })).close();
+  await ensureSecret(directory);
+  const secret = join(directory, 'jwt.secret');
+  expect((await doctor(directory)).isHealthy).toBe(true);
+  chmodSync(secret, 0o644);
+  await expect(ensureSecret(directory)).rejects.toThrow('may be read by others');
+  const { isHealthy, findings } = await doctor(directory);
+  expect(isHealthy).toBe(false);
+  expect(findings).toContainEqual(
+    expect.objectContaining({ severity: 'error', advice: expect.stringContaining(`chmod 600 ${secret}`) }),
   );
 });
 

@@ -4,6 +4,7 @@ import { PumpServiceDefinition, simulatedPump } from '../../example/index.ts';
 import { printable } from '../../server/printable.ts';
 import { collectPair } from '../arguments.ts';
 import { type HubOptions, hubAccess, withHubOptions } from '../connect.ts';
+import { connectionReason } from '../connection-reason.ts';
 import { exitCodes } from '../exit-codes.ts';
 import type { Verb } from '../run.ts';
 import { untilAborted } from '../waiting.ts';
@@ -80,8 +81,9 @@ export const device: Verb = {
           return;
         case 'waiting': {
           const inMs = Math.round(state.retryInMs);
-          const line = `${terminal.paint('yellow', 'waiting  ')} ${printable(state.reason)}; again in ${inMs} ms`;
-          terminal.tell({ event: 'waiting', reason: state.reason, retryInMs: inMs }, line);
+          const reason = connectionReason(state.reason);
+          const line = `${terminal.paint('yellow', 'waiting  ')} ${printable(reason)}; again in ${inMs} ms`;
+          terminal.tell({ event: 'waiting', reason, retryInMs: inMs }, line);
           return;
         }
         case 'connecting':

@@ -11,7 +11,7 @@ import { encodePayload, type PayloadOptions, withPayloadOptions } from '../paylo
 import type { Verb } from '../run.ts';
 import { type SendFlags, sendOptions, withSendOptions } from '../send-flags.ts';
 import type { Terminal } from '../terminal.ts';
-import { payloadJson } from '../updates.ts';
+import { payloadJson, shown } from '../updates.ts';
 
 interface Options extends HubOptions, PayloadOptions, SendFlags {
   exclude?: string[];
@@ -57,7 +57,7 @@ export const fleet: Verb = {
     const parts = [method, json] as [string | undefined, string | undefined];
     const encoded = options.dryRun ? undefined : await encodePayload(parts, options, outside, hub.reflect);
     const settings: FleetOptions = {
-      ...sendOptions(options),
+      ...sendOptions(options, outside),
       transport: hub.transport,
       clients: hub.transport,
       concurrency: options.concurrency,
@@ -113,9 +113,9 @@ function tellOutcome<T>(terminal: Terminal, one: FleetOutcome<T>, show: (result:
   const id = printable(clientId).padEnd(20);
   if (one.outcome === 'succeeded') {
     const result = show(one.result);
-    const shown = 'result' in result ? result.result : result;
-    const text = printable(JSON.stringify(shown));
-    terminal.tell({ clientId, outcome, ...result }, `${id}  ${terminal.paint('green', outcome.padEnd(9))}  ${text}`);
+    const text = shown('result' in result ? result.result : result);
+    const line = `${id}  ${terminal.paint('green', outcome.padEnd(9))}  ${text}`;
+    terminal.tell({ clientId, outcome, ...result }, line.trimEnd());
   } else if (one.outcome === 'skipped')
     terminal.tell({ clientId, outcome }, `${id}  ${terminal.paint('yellow', outcome)}`);
   else {

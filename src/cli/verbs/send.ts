@@ -68,7 +68,7 @@ export const send: Verb = {
       terminal.note(`${printable(clientId as string)} is away; the command is kept until it comes or its time is over`);
       return exitCodes.ok;
     };
-    const updates = caller.updates(payload, { ...sendOptions(options), signal });
+    const updates = caller.updates(payload, { ...sendOptions(options, outside), signal });
     let last: CommandUpdate | undefined;
     let isAsked = false;
     try {
