@@ -96,7 +96,12 @@ export async function createApp(room: Room, allowedHosts: readonly string[] | un
     docs.addHook('onRoute', (route) => {
       route.config = { ...route.config, access: 'open' };
     });
-    await docs.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+    const css = [{ filename: 'signalbox.css', content: '.swagger-ui .topbar { display: none }' }];
+    await docs.register(swaggerUi, {
+      routePrefix: '/docs',
+      staticCSP: true,
+      theme: { title: 'Signalbox HTTP API', css },
+    });
   });
 
   addEventRoutes(app, room);

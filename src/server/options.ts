@@ -47,6 +47,10 @@ export interface ServeOptions extends Partial<Tuning> {
   drainSpreadMs?: number;
   /** Largest message that is taken in, in bytes. Default: 1 MiB. */
   maxMessageBytes?: number;
+  /** A quiet event stream (SSE) gets a comment after this many ms. Default: 15000. */
+  sseKeepaliveMs?: number;
+  /** An event stream without any event for this many ms ends with `hub.idle`. Default: 0, never. */
+  sseIdleLimitMs?: number;
 }
 
 /** Options with every default filled in. */
@@ -70,6 +74,8 @@ export interface ResolvedOptions extends Tuning {
   readonly drainReconnectAfterMs: number;
   readonly drainSpreadMs: number;
   readonly maxMessageBytes: number;
+  readonly sseKeepaliveMs: number;
+  readonly sseIdleLimitMs: number;
 }
 
 const addresses = z.unknown().transform((value, context): string[] | false => {
@@ -113,6 +119,8 @@ const schema = z.strictObject({
   drainReconnectAfterMs: ms(0, 3_600_000).optional(),
   drainSpreadMs: ms(0, 3_600_000).optional(),
   maxMessageBytes: bytes.max(64 * 1024 * 1024).optional(),
+  sseKeepaliveMs: ms(100).optional(),
+  sseIdleLimitMs: ms(0).optional(),
   ping: z.enum(['idle', 'interval', 'off']).optional(),
   heartbeatMs: ms(100).optional(),
   livenessMs: ms(100).optional(),
@@ -158,6 +166,8 @@ export function resolveOptions(options: ServeOptions = {}, from = 'the options')
     drainReconnectAfterMs: given.drainReconnectAfterMs ?? 1000,
     drainSpreadMs: given.drainSpreadMs ?? 5000,
     maxMessageBytes: given.maxMessageBytes ?? 1024 * 1024,
+    sseKeepaliveMs: given.sseKeepaliveMs ?? 15_000,
+    sseIdleLimitMs: given.sseIdleLimitMs ?? 0,
   };
   checkTogether(resolved);
   return resolved;

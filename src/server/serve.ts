@@ -126,6 +126,11 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
           tls: tls && { cert: tls.cert, key: tls.key },
           allowedHosts: resolved.hosts.length > 0 ? resolved.hosts : undefined,
           allowedOrigins: resolved.origins,
+          limits: {
+            bodyBytes: Math.max(1024 * 1024, resolved.maxMessageBytes) * 1.5, // base64 takes a third more
+            keepaliveMs: resolved.sseKeepaliveMs,
+            idleLimitMs: resolved.sseIdleLimitMs,
+          },
           tickets: ticketBooth(),
           types: extras.types ?? schemasFromDescriptors(Buffer.from(descriptors, 'base64')),
           page: builtInPage(),
