@@ -15,5 +15,5 @@ const hints: readonly (readonly [RegExp, string])[] = [
   [/TLS: wrong version number$/, 'it does not speak TLS: leave out --tls, --tls-ca and --tls-cert'],
   [/alert certificate required$|alert bad certificate$/, 'it wants a client certificate: --tls-cert and --tls-key'],
   [/unable to verify|self.signed certificate|unable to get local issuer/, 'name its authority with --tls-ca'],
-  [/Protocol error$/, 'is that the gRPC port, not the HTTP one?'],
+  [/Protocol error$|Received HTTP status code 4\d\d$/, 'is that the gRPC port, not the HTTP one?'],
 ];

@@ -36,6 +36,11 @@ test.each([
     'hub at x:8080: Protocol error (2026-01-01T03:30:17.900Z)',
     'hub at x:8080: Protocol error (is that the gRPC port, not the HTTP one?)',
   ],
+  [
+    'the HTTPS port',
+    'Received HTTP status code 404',
+    'Received HTTP status code 404 (is that the gRPC port, not the HTTP one?)',
+  ],
   ['anything else', 'the token is not a signed JWT', 'the token is not a signed JWT'],
 ])('%s is told in plain words', (_, message, plain) => {
   expect(connectionReason(message)).toBe(plain);
