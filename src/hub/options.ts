@@ -16,7 +16,7 @@ export interface HubOptions {
   node?: string | undefined;
   /** Hears every fact worth logging or counting. Default: nobody listens. */
   observe?: ((fact: HubFact) => void) | undefined;
-  /** `idle`: ping a stream that is silent for `heartbeatMs`. `interval`: ping every `heartbeatMs`. `off`: never. Default: `idle`. */
+  /** `idle`: ping a stream that is silent for `heartbeatMs`, and any once in four of these. `interval`: ping every `heartbeatMs`. `off`: never. Default: `idle`. */
   ping?: 'idle' | 'interval' | 'off' | undefined;
   /** Milliseconds. Default: 15,000. */
   heartbeatMs?: number | undefined;

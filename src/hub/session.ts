@@ -60,6 +60,9 @@ export interface Ending {
   readonly retryAfterMs?: number;
 }
 
+/** A stream with traffic is pinged once in this many heartbeats. */
+const heartbeatsPerPing = 4;
+
 /** One live stream of a client, from its hello to its end. As an alarm it watches over the stream's liveness. */
 export class Session extends Alarm implements DeviceStreamListener {
   readonly stream: DeviceStream;
@@ -69,6 +72,7 @@ export class Session extends Alarm implements DeviceStreamListener {
   #isWritable = true;
   #lastHeardAt: number;
   #pingSentAt: number | undefined;
+  #pingedAt = Number.NEGATIVE_INFINITY;
   #pingNonce = 0;
   #owedPong: number | undefined;
   #acknowledged = 0;
@@ -226,7 +230,9 @@ export class Session extends Alarm implements DeviceStreamListener {
       this.reset('liveness', `nothing was heard for ${Math.round(silentMs)} ms`);
       return;
     }
-    if (silentMs >= settings.heartbeatMs || settings.ping === 'interval') this.#ping();
+    // A stream that is never silent is asked now and then all the same: its round trip is worth knowing.
+    const isLongAgo = settings.clock.monotonic() - this.#pingedAt >= settings.heartbeatMs * heartbeatsPerPing;
+    if (silentMs >= settings.heartbeatMs || settings.ping === 'interval' || isLongAgo) this.#ping();
     const untilDead = settings.heartbeatMs + settings.livenessMs - silentMs;
     const untilPing = settings.ping === 'interval' ? settings.heartbeatMs : settings.heartbeatMs - silentMs;
     wheel.set(this, untilPing > 0 ? Math.min(untilPing, untilDead) : untilDead);
@@ -293,7 +299,7 @@ export class Session extends Alarm implements DeviceStreamListener {
 
   #ping(): void {
     if (this.#pingSentAt !== undefined || !this.#isWritable) return;
-    this.#pingSentAt = this.#host.settings.clock.monotonic();
+    this.#pingSentAt = this.#pingedAt = this.#host.settings.clock.monotonic();
     this.send(0, { $case: 'ping', value: { nonce: ++this.#pingNonce } });
   }
 

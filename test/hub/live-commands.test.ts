@@ -596,3 +596,21 @@ test('room that is made at a reconnect goes to what is sent again, before anythi
   await Promise.all([repeated, waiting]);
   await hub.close();
 });
+
+test('a device that is never silent is pinged now and then, so that its round trip is known', async () => {
+  const { hub, device, clock } = await connected();
+  const pings = () => device.frames.flatMap(({ body }) => (body?.$case === 'ping' ? [body.value.nonce] : []));
+  let answered = 0;
+  for (let second = 0; second < 150; second++) {
+    await clock.advance(1000);
+    device.acknowledge();
+    for (const nonce of pings().slice(answered)) {
+      device.send({ $case: 'pong', value: { nonce } });
+      answered++;
+    }
+  }
+  expect(answered).toBeGreaterThanOrEqual(2);
+  expect(answered).toBeLessThanOrEqual(4);
+  expect(hub.clients.get('default', 'pump-7')?.roundTripMs).toBeTypeOf('number');
+  await hub.close();
+});
