@@ -16,141 +16,128 @@ afterEach(killAll);
 /** Where a hub dies by its own hand: each of these facts is told between two steps that belong together. */
 const points = ['command-accepted', 'command-delivered', 'command-ended', 'session-opened', 'session-closed'];
 
-// Only in `npm run test:faults` for now: its callers give up on what a killed hub refuses, so that in some runs most of its
-// commands are never accepted, and it then fails on its own count. It has to submit those again. The simulated storms beside
-// it hold the same promises in every `npm test`.
-test.skipIf(process.env.SIGNALBOX_FAULTS === undefined)(
-  'hubs and devices are killed and links cut: nothing accepted is lost, nothing runs twice, order and keys hold (P1-P4)',
-  {
-    timeout: size(180_000, 1_500_000),
-  },
-  async () => {
-    const { random, between, seed } = dice();
-    const [commands, devices, kills] = [size(2000, 50_000), size(20, 200), size(15, 300)];
-    const folder = mkdtempSync(path.join(tmpdir(), 'signalbox-kills-'));
-    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-    const files = { callers: path.join(folder, 'callers'), effects: path.join(folder, 'effects') };
-    const hub = await HubProcess.start({ data: path.join(folder, 'data'), window: 16, resumeWindowMs: 2000 });
-    const deviceRoad = await faultProxy({ target: () => hub.grpc, random });
-    const callerRoad = await faultProxy({ target: () => hub.grpc, random });
+test('hubs and devices are killed and links cut: nothing accepted is lost, nothing runs twice, order and keys hold (P1-P4)', {
+  timeout: size(180_000, 1_500_000),
+}, async () => {
+  const { random, between, seed } = dice();
+  const [commands, devices, kills] = [size(2000, 50_000), size(20, 200), size(15, 300)];
+  const folder = mkdtempSync(path.join(tmpdir(), 'signalbox-kills-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const files = { callers: path.join(folder, 'callers'), effects: path.join(folder, 'effects') };
+  const hub = await HubProcess.start({ data: path.join(folder, 'data'), window: 16, resumeWindowMs: 2000 });
+  const deviceRoad = await faultProxy({ target: () => hub.grpc, random });
+  const callerRoad = await faultProxy({ target: () => hub.grpc, random });
 
-    const processes = size(2, 5);
-    // Devices in several processes; those of the last one lose their journals when they are killed.
-    const groups = Array.from({ length: processes }, (_, group) => ({
-      names: Array.from({ length: devices / processes }, (_, i) => `device-${group}-${i}`),
-      isForgetful: group === processes - 1,
-    }));
-    const names = groups.flatMap((group) => group.names);
-    const boot = (group: (typeof groups)[number], losesJournal: boolean): Child =>
-      new Child('device-process', {
-        address: deviceRoad.address,
-        names: group.names,
-        journals: path.join(folder, 'journals'),
-        losesJournal,
-        effects: files.effects,
-        workMs: 60,
-      });
-    const running = groups.map((group) => boot(group, false));
+  const processes = size(2, 5);
+  // Devices in several processes; those of the last one lose their journals when they are killed.
+  const groups = Array.from({ length: processes }, (_, group) => ({
+    names: Array.from({ length: devices / processes }, (_, i) => `device-${group}-${i}`),
+    isForgetful: group === processes - 1,
+  }));
+  const names = groups.flatMap((group) => group.names);
+  const boot = (group: (typeof groups)[number], losesJournal: boolean): Child =>
+    new Child('device-process', {
+      address: deviceRoad.address,
+      names: group.names,
+      journals: path.join(folder, 'journals'),
+      losesJournal,
+      effects: files.effects,
+      workMs: 60,
+    });
+  const running = groups.map((group) => boot(group, false));
 
-    const ledger = new Ledger<CallerLine>(files.callers);
-    const transport = grpcTransport({ address: callerRoad.address });
-    let killed = 0;
-    let isCalm = false;
-    let submittedCount = 0;
-    let acceptances = 0;
-    // Commands are let go with the kills, so that every kill meets some.
-    const allowed = (): number => Math.ceil((commands * (killed + 1)) / (kills + 1));
-    let next = 0;
-    const caller = async (clientId: string): Promise<void> => {
-      const open = new Set<Promise<string>>();
-      for (;;) {
-        while (next >= allowed() && next < commands) await sleep(10);
-        if (next >= commands) break;
-        const number = next++;
-        const content = String(number);
-        const orderingKey = random() < 0.5 ? 'a' : 'b';
-        const key = random() < 0.1 ? `key-${number}` : undefined;
-        const one = submit(transport, ledger, { clientId, content, orderingKey, idempotencyKey: key });
-        const both = [one];
-        if (key) both.push(submit(transport, ledger, { clientId, content, orderingKey, idempotencyKey: key }));
-        submittedCount += both.length;
-        const wasAccepted = await Promise.all(both.map(({ accepted }) => accepted));
-        acceptances++;
-        // A key whose submits were all refused, because the hub was being killed, is still free.
-        if (key && wasAccepted.includes(true) && random() < 0.3) {
-          const other = { clientId, content: `not ${content}`, orderingKey, idempotencyKey: key };
-          let answer = 'unavailable';
-          // A hub that is being killed cannot compare; the next one has to.
-          for (let tries = 0; answer === 'unavailable' && tries < 200; tries++) {
-            if (tries > 0) await sleep(100);
-            answer = await submit(transport, ledger, other).ended;
-          }
-          expect(answer, 'another content under the same key').toBe('idempotency-conflict');
-        }
-        for (const { ended } of both) {
-          open.add(ended);
-          void ended.then(() => open.delete(ended));
-        }
-        while (open.size > 12) await Promise.race(open);
+  const ledger = new Ledger<CallerLine>(files.callers);
+  const transport = grpcTransport({ address: callerRoad.address });
+  let killed = 0;
+  let isCalm = false;
+  let submittedCount = 0;
+  let acceptances = 0;
+  // Commands are let go with the kills, so that every kill meets some.
+  const allowed = (): number => Math.ceil((commands * (killed + 1)) / (kills + 1));
+  let next = 0;
+  const caller = async (clientId: string): Promise<void> => {
+    const open = new Set<Promise<string>>();
+    for (;;) {
+      while (next >= allowed() && next < commands) await sleep(10);
+      if (next >= commands) break;
+      const number = next++;
+      const content = String(number);
+      const orderingKey = random() < 0.5 ? 'a' : 'b';
+      const key = random() < 0.1 ? `key-${number}` : undefined;
+      // What a dying hub refuses is submitted again, so that in the end every command is accepted.
+      const order = { clientId, content, orderingKey, idempotencyKey: key, retries: 1000 };
+      const both = [submit(transport, ledger, order)];
+      if (key) both.push(submit(transport, ledger, order));
+      submittedCount += both.length;
+      await Promise.all(both.map(({ accepted }) => accepted));
+      acceptances++;
+      if (key && random() < 0.3) {
+        const other = submit(transport, ledger, { ...order, content: `not ${content}` });
+        expect(await other.ended, 'another content under the same key').toBe('idempotency-conflict');
       }
-      await Promise.all(open);
-    };
-    const callers = Promise.all(names.map(caller));
-    callers.catch(() => undefined); // awaited below
-
-    const cutLinks = async (): Promise<void> => {
-      while (!isCalm) {
-        await sleep(200);
-        deviceRoad.cutSome(0.05);
-        callerRoad.cutSome(0.2);
+      for (const { ended } of both) {
+        open.add(ended);
+        void ended.then(() => open.delete(ended));
       }
-    };
-    const accidents = cutLinks();
-    while (killed < kills) {
-      // Each hub does some work before it dies, however slow the machine is.
-      const [since, enough, patience] = [acceptances, between(10, 150), performance.now() + 3000];
-      while (!hub.child.hasEnded && acceptances - since < enough && performance.now() < patience) await sleep(5);
-      if (!hub.child.hasEnded) await hub.child.kill();
-      killed++;
-      if (process.env.SIGNALBOX_TALK)
-        process.stderr.write(`${killed} kills, ${next} submitted, ${Math.round(performance.now() / 1000)} s\n`);
-      // Half of the hubs die at a named point, the others by chance.
-      await hub
-        .start(
-          killed < kills && random() < 0.5
-            ? { kind: points[between(0, points.length - 1)]!, nth: between(1, 60) }
-            : undefined,
-        )
-        .catch((error: unknown) => {
-          // It may have met its point before it was ready.
-          if (!hub.child.hasEnded) throw error;
-        });
-      if (hub.child.hasEnded) await hub.start();
-      if (killed % 3 === 0) {
-        const at = between(0, groups.length - 1);
-        await running[at]!.kill();
-        running[at] = boot(groups[at]!, groups[at]!.isForgetful);
-      }
+      while (open.size > 12) await Promise.race(open);
     }
-    isCalm = true;
-    const calmAt = performance.now();
-    await accidents;
-    for (const [at, child] of running.entries())
-      if (child.hasEnded) running[at] = boot(groups[at]!, groups[at]!.isForgetful);
-    await Promise.race([callers, sleep(size(90_000, 300_000))]);
-    await transport.close();
-    ledger.close();
-    await killAll();
-    await deviceRoad.close();
-    await callerRoad.close();
+    await Promise.all(open);
+  };
+  const callers = Promise.all(names.map(caller));
+  callers.catch(() => undefined); // awaited below
 
-    const verdict = compare(readLedger<CallerLine>(files.callers), readLedger<EffectLine>(files.effects));
-    process.stderr.write(
-      `calm for ${Math.round(performance.now() - calmAt)} ms at the end, seed ${seed}, ${hub.starts} hubs, ${deviceRoad.counts.cut} + ${callerRoad.counts.cut} cuts, ${submittedCount} submitted, ${JSON.stringify({ ...verdict, broken: verdict.broken.length })}\n`,
-    );
-    expect(verdict.broken.slice(0, 20)).toEqual([]);
-    expect(verdict.accepted).toBe(commands);
-    // Interrupted by the death of their device, and nothing else; were it many, nothing would have been tested.
-    expect(verdict.states.unknown ?? 0).toBeLessThan(commands / 4);
-  },
-);
+  const cutLinks = async (): Promise<void> => {
+    while (!isCalm) {
+      await sleep(200);
+      deviceRoad.cutSome(0.05);
+      callerRoad.cutSome(0.2);
+    }
+  };
+  const accidents = cutLinks();
+  while (killed < kills) {
+    // Each hub does some work before it dies, however slow the machine is.
+    const [since, enough, patience] = [acceptances, between(10, 150), performance.now() + 3000];
+    while (!hub.child.hasEnded && acceptances - since < enough && performance.now() < patience) await sleep(5);
+    if (!hub.child.hasEnded) await hub.child.kill();
+    killed++;
+    if (process.env.SIGNALBOX_TALK)
+      process.stderr.write(`${killed} kills, ${next} submitted, ${Math.round(performance.now() / 1000)} s\n`);
+    // Half of the hubs die at a named point, the others by chance.
+    await hub
+      .start(
+        killed < kills && random() < 0.5
+          ? { kind: points[between(0, points.length - 1)]!, nth: between(1, 60) }
+          : undefined,
+      )
+      .catch((error: unknown) => {
+        // It may have met its point before it was ready.
+        if (!hub.child.hasEnded) throw error;
+      });
+    if (hub.child.hasEnded) await hub.start();
+    if (killed % 3 === 0) {
+      const at = between(0, groups.length - 1);
+      await running[at]!.kill();
+      running[at] = boot(groups[at]!, groups[at]!.isForgetful);
+    }
+  }
+  isCalm = true;
+  const calmAt = performance.now();
+  await accidents;
+  for (const [at, child] of running.entries())
+    if (child.hasEnded) running[at] = boot(groups[at]!, groups[at]!.isForgetful);
+  await Promise.race([callers, sleep(size(90_000, 300_000))]);
+  await transport.close();
+  ledger.close();
+  await killAll();
+  await deviceRoad.close();
+  await callerRoad.close();
+
+  const verdict = compare(readLedger<CallerLine>(files.callers), readLedger<EffectLine>(files.effects));
+  process.stderr.write(
+    `calm for ${Math.round(performance.now() - calmAt)} ms at the end, seed ${seed}, ${hub.starts} hubs, ${deviceRoad.counts.cut} + ${callerRoad.counts.cut} cuts, ${submittedCount} submitted, ${JSON.stringify({ ...verdict, broken: verdict.broken.length })}\n`,
+  );
+  expect(verdict.broken.slice(0, 20)).toEqual([]);
+  expect(verdict.accepted).toBe(commands);
+  // Interrupted by the death of their device, and nothing else; were it many, nothing would have been tested.
+  expect(verdict.states.unknown ?? 0).toBeLessThan(commands / 4);
+});

@@ -5,6 +5,7 @@ import type { CommandTransport } from '../../../src/protocol/command-transport.t
 import { testCommand } from '../../../src/testing/index.ts';
 import type { CallerLine, Ledger } from './ledger.ts';
 import { order } from './order.ts';
+import { sleep } from './sizes.ts';
 
 export interface Submission {
   readonly clientId: string;
@@ -16,6 +17,8 @@ export interface Submission {
   /** Of live ones. Default: 10 s. */
   readonly waitForConnectMs?: number | undefined;
   readonly ttlMs?: number | undefined;
+  /** How often it is submitted again, under the same id, when a hub that is away has refused it for certain. Default: 0. */
+  readonly retries?: number | undefined;
 }
 
 /** Sends one command, and writes down what its caller is told. */
@@ -31,6 +34,7 @@ export function submit(
     live = false,
     waitForConnectMs = 10_000,
     ttlMs = 3_600_000,
+    retries = 0,
   }: Submission,
 ): { readonly id: string; readonly accepted: Promise<boolean>; readonly ended: Promise<string> } {
   const id = randomUUID();
@@ -48,7 +52,7 @@ export function submit(
   });
   ledger.write({ kind: 'submitted', id, clientId, content, orderingKey, key: idempotencyKey, idempotent });
   const accepted = Promise.withResolvers<boolean>();
-  const read = async (): Promise<string> => {
+  const read = async (retriesLeft: number): Promise<string> => {
     let as: string | undefined;
     try {
       for await (const update of transport.send(command)) {
@@ -65,10 +69,11 @@ export function submit(
     } catch (thrown) {
       const { code, message } = toHubError(thrown);
       ledger.write({ kind: 'refused', id, code, message });
-      return code;
-    } finally {
-      accepted.resolve(as !== undefined);
+      if (code !== 'unavailable' || as !== undefined || retriesLeft === 0) return code;
     }
+    await sleep(50);
+    return read(retriesLeft - 1);
   };
-  return { id, accepted: accepted.promise, ended: read() };
+  const ended = read(retries).finally(() => accepted.resolve(false));
+  return { id, accepted: accepted.promise, ended };
 }
