@@ -5,8 +5,8 @@ import type { CommandTransport } from '../protocol/command-transport.ts';
 import { Acknowledgements } from './acknowledgements.ts';
 import { Arrivals } from './arrivals.ts';
 import { Client } from './client.ts';
-import { ClientDirectory } from './client-directory.ts';
 import type { Clients } from './client-info.ts';
+import { ClientTable } from './client-table.ts';
 import { CommandLife, recordOf } from './command-life.ts';
 import type { CommandFilter, StoredCommand } from './command-store.ts';
 import type { DeviceIdentity, DeviceStream, DeviceStreamListener } from './device-stream.ts';
@@ -40,7 +40,7 @@ export class Hub implements CommandTransport {
   readonly #wheel: TimingWheel;
   readonly #publisher: Publisher;
   readonly #life: CommandLife;
-  readonly #directory: ClientDirectory;
+  readonly #directory: ClientTable;
   readonly #arrivals: Arrivals;
   readonly #submissions: Submissions;
   readonly #reports: Reports;
@@ -82,7 +82,7 @@ export class Hub implements CommandTransport {
       this.#sweep = new Sweep(settings.commands, this.#life, settings, failed);
     }
     const mailboxes = this.#mailboxes;
-    this.#directory = new ClientDirectory(settings.rememberedClients, (tenant, id, key) => {
+    this.#directory = new ClientTable(settings.rememberedClients, (tenant, id, key) => {
       const host = { node: settings.node, write: this.#write };
       return new Client(tenant, id, key, host, mailboxes && ((client) => new Mailbox(client, mailboxes)));
     });

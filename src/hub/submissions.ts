@@ -4,7 +4,7 @@ import { checkCommand } from '../protocol/checks.ts';
 import type { Command, CommandUpdate } from '../protocol/command.ts';
 import { samePayload } from '../protocol/same-payload.ts';
 import type { Client } from './client.ts';
-import type { ClientDirectory } from './client-directory.ts';
+import type { ClientTable } from './client-table.ts';
 import type { CommandLife } from './command-life.ts';
 import type { AddOptions } from './command-store.ts';
 import { dueAfterSending, type Mailbox, type MailboxHost } from './mailbox.ts';
@@ -17,7 +17,7 @@ export interface SubmissionsHost {
   readonly settings: Settings;
   readonly wheel: TimingWheel;
   readonly life: CommandLife;
-  readonly directory: ClientDirectory;
+  readonly directory: ClientTable;
   /** Undefined in a hub without a store. */
   readonly mailboxes: MailboxHost | undefined;
   /** Set while the hub refuses commands, with the time after which they may come again. */

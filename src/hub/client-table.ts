@@ -3,7 +3,7 @@ import type { ClientFilter, ClientInfo, Clients } from './client-info.ts';
 import { guarded } from './options.ts';
 
 /** Every client that this hub knows, by tenant and id. Those that are away and have nothing pending are forgotten, oldest first. */
-export class ClientDirectory {
+export class ClientTable {
   readonly #byKey = new Map<string, Client>();
   /** Away with nothing pending, oldest first. */
   readonly #away = new Set<Client>();
