@@ -49,7 +49,7 @@ export interface ClientEntry extends ClientClaim {
   readonly instance: string | undefined;
   /** Unix ms, by the directory's clock: when it was claimed last. */
   readonly claimedAtMs: number;
-  /** Unix ms: when it was released; undefined while it is held, and if its node died. */
+  /** Unix ms: when it was released last; undefined while it is held, and if its node died. */
   readonly releasedAtMs: number | undefined;
 }
 
@@ -66,8 +66,8 @@ export type ClaimOutcome =
       readonly epoch: number;
       /** Of the claim before this one, also if it was released since; 0: none is remembered. */
       readonly lastEpoch: number;
-      /** Who held it until now. */
-      readonly previous: Holder | undefined;
+      /** The node of that claim, also if it has released the client since; undefined: its lease has ended. */
+      readonly lastInstance: string | undefined;
     }
   /** `ifEpoch` was given, and another claim came since. */
   | { readonly kind: 'taken'; readonly epoch: number }

@@ -30,11 +30,14 @@ interface Seat {
   endsAt: number;
 }
 
+/** `instance` is the node that claimed it last, also after a release. */
+type Claimed = ClientEntry & { readonly instance: string };
+
 class MemoryClientDirectory implements ClientDirectory {
   readonly #clock: Clock;
   readonly #rememberedClients: number;
   readonly #seats = new Map<string, Seat>();
-  readonly #entries = new Map<string, ClientEntry>();
+  readonly #entries = new Map<string, Claimed>();
   /** Keys of released clients, the longest away first. */
   readonly #away = new Set<string>();
   readonly #taken = new Set<{ instance: string; listener: (client: ClientKey, epoch: number) => void }>();
@@ -73,11 +76,12 @@ class MemoryClientDirectory implements ClientDirectory {
     const old = this.#entries.get(key);
     const lastEpoch = old?.epoch ?? 0;
     if (options.ifEpoch !== undefined && options.ifEpoch !== lastEpoch) return { kind: 'taken', epoch: lastEpoch };
-    const previous = old && this.#holderOf(old);
+    const lastInstance = old && this.#seat(old.instance) ? old.instance : undefined;
+    const isTakenOver = old !== undefined && old.releasedAtMs === undefined && lastInstance !== undefined;
     const claimedAtMs = this.#clock.now();
     const epoch = Math.max(lastEpoch + 1, (options.afterEpoch ?? 0) + 1, claimedAtMs);
     const { tenant, clientId, labels, agent, peer } = client;
-    const entry: ClientEntry = {
+    const entry: Claimed = {
       tenant,
       clientId,
       labels,
@@ -90,20 +94,19 @@ class MemoryClientDirectory implements ClientDirectory {
     };
     this.#entries.set(key, entry);
     this.#away.delete(key);
-    if (previous && previous.instance !== instance)
+    if (isTakenOver && lastInstance !== instance)
       this.#hint(() => {
-        for (const one of this.#taken)
-          if (one.instance === previous.instance) one.listener({ tenant, clientId }, epoch);
+        for (const one of this.#taken) if (one.instance === lastInstance) one.listener({ tenant, clientId }, epoch);
       });
     this.#tellChange(entry);
-    return { kind: 'claimed', epoch, lastEpoch, previous };
+    return { kind: 'claimed', epoch, lastEpoch, lastInstance };
   }
 
   async release(instance: string, client: ClientKey, epoch: number): Promise<void> {
     const key = keyOf(client);
     const entry = this.#entries.get(key);
-    if (entry?.instance !== instance || entry.epoch !== epoch) return;
-    const released = { ...entry, instance: undefined, releasedAtMs: this.#clock.now() };
+    if (entry?.instance !== instance || entry.epoch !== epoch || entry.releasedAtMs !== undefined) return;
+    const released = { ...entry, releasedAtMs: this.#clock.now() };
     this.#entries.set(key, released);
     this.#away.add(key);
     if (this.#away.size > this.#rememberedClients) {
@@ -158,19 +161,20 @@ class MemoryClientDirectory implements ClientDirectory {
     return undefined;
   }
 
-  #holderOf({ instance, epoch }: ClientEntry): Holder | undefined {
-    return instance !== undefined && this.#seat(instance) ? { instance, epoch } : undefined;
+  #holderOf({ instance, epoch, releasedAtMs }: Claimed): Holder | undefined {
+    return releasedAtMs === undefined && this.#seat(instance) ? { instance, epoch } : undefined;
   }
 
   /** What a dead node held is shown as away. */
-  #shown(entry: ClientEntry): ClientEntry {
-    return entry.instance === undefined || this.#seat(entry.instance) ? entry : { ...entry, instance: undefined };
+  #shown(entry: Claimed): ClientEntry {
+    return this.#holderOf(entry) ? entry : { ...entry, instance: undefined };
   }
 
-  #tellChange(entry: ClientEntry): void {
+  #tellChange(entry: Claimed): void {
     if (this.#changed.size === 0) return;
+    const shown = this.#shown(entry);
     this.#hint(() => {
-      for (const { tenant, listener } of this.#changed) if (tenant === entry.tenant) listener(entry);
+      for (const { tenant, listener } of this.#changed) if (tenant === shown.tenant) listener(shown);
     });
   }
 

@@ -5,6 +5,7 @@ import { checkClientId, checkLabels, limits } from '../protocol/checks.ts';
 import { protocolVersion } from '../protocol/frames.ts';
 import type { Hello } from '../protocol/gen/signalbox/v1/device.ts';
 import type { Client } from './client.ts';
+import type { Claim, ClientClaims } from './client-claims.ts';
 import type { CommandLife } from './command-life.ts';
 import type { CloseReason } from './facts.ts';
 import type { Settings } from './options.ts';
@@ -24,6 +25,8 @@ export interface ArrivalsHost {
   readonly sessions: ReadonlySet<Session>;
   /** Set while the hub refuses devices, with the time after which they may come again. */
   readonly closingForMs: number | undefined;
+  /** A stream has become a session. */
+  opened(session: Session): void;
   clientFor(tenant: string, clientId: string): Client;
   released(client: Client): void;
   changed(client: Client): void;
@@ -41,12 +44,7 @@ export class Arrivals {
   open(session: Session, hello: Hello): void {
     const { settings, closingForMs } = this.#host;
     if (closingForMs !== undefined) {
-      session.end({
-        reason: 'draining',
-        message: 'the hub is shutting down',
-        mayReconnect: true,
-        retryAfterMs: closingForMs,
-      });
+      this.#refuseWhileClosing(session, closingForMs);
       return;
     }
     if (this.#host.sessions.size >= settings.maxSessions) {
@@ -64,9 +62,75 @@ export class Arrivals {
       return;
     }
     const client = this.#host.clientFor(session.identity.tenant, clientId);
+    if (settings.claims) void this.#claim(session, client, hello, settings.claims);
+    else {
+      const epoch = Math.max(client.epoch + 1, settings.clock.now());
+      this.#enter(session, client, hello, { epoch, lastEpoch: client.epoch, handed: [] });
+    }
+  }
+
+  /** Another hub may hold the client, or want it at this moment: only the directory can say who has it. */
+  async #claim(session: Session, client: Client, hello: Hello, claims: ClientClaims): Promise<void> {
+    const { tenant, id: clientId } = client;
+    session.hold();
+    client.arriving++;
+    try {
+      const { labels, agent } = hello;
+      const wanted = { tenant, clientId, labels, agent, peer: session.stream.peer };
+      const claim = await claims.claim(wanted, Math.max(client.epoch, client.lostToEpoch));
+      // In any case: whoever handed them over has let go of them.
+      const { handed } = claim;
+      for (const one of handed) this.#host.life.takeOver(one, client);
+      const { closingForMs } = this.#host;
+      if (session.isClosed || closingForMs !== undefined) {
+        claims.release(tenant, clientId, claim.epoch);
+        if (!session.isClosed) this.#refuseWhileClosing(session, closingForMs!);
+      } else if (claim.epoch < Math.max(client.epoch, client.lostToEpoch))
+        session.end({
+          reason: 'taken-over',
+          message: `a newer stream of client ${clientId} took over`,
+          mayReconnect: true,
+        });
+      else this.#enter(session, client, hello, claim);
+    } catch (error) {
+      const message = `client ${clientId} cannot be claimed: ${toHubError(error).message}`;
+      const retryAfterMs = Math.round(1000 + this.#host.settings.random() * 2000);
+      session.end({ reason: 'overloaded', message, mayReconnect: true, retryAfterMs });
+    } finally {
+      client.arriving--;
+      this.#host.released(client);
+    }
+  }
+
+  #enter(session: Session, client: Client, hello: Hello, claim: Claim): void {
     const old = client.session;
     if (old) this.#takeOver(client, old, hello);
-    this.#admit(session, client, hello);
+    this.#admit(session, client, hello, claim);
+    session.catchUp();
+  }
+
+  /**
+   * Another hub holds this client now. Its stream here ends, if there is one; what is stored for it is that hub's, and
+   * so are the live commands, if it asks for them.
+   */
+  lost(client: Client, epoch: number): void {
+    if (client.epoch >= epoch) return;
+    client.lostToEpoch = Math.max(client.lostToEpoch, epoch);
+    const { session } = client;
+    const { life } = this.#host;
+    client.session = undefined;
+    client.lineage = undefined;
+    client.connectedAtMs = undefined;
+    client.mailbox?.unload(life.letGo);
+    for (const pending of [...client.inFlight.values()]) if (pending.isQueued) life.letGo(pending);
+    if (session) {
+      client.lastSeenAtMs = session.lastHeardAtMs;
+      const message = `another node took over client ${client.id}`;
+      session.end({ reason: 'taken-over', message, mayReconnect: true, retryAfterMs: this.#contention(client) });
+      // Not told as an event: the node that took over tells that the client is there.
+      this.#host.changed(client);
+    }
+    this.#host.released(client);
   }
 
   /** The end of an open session: its client is away, and may come back to where it was. */
@@ -79,6 +143,7 @@ export class Arrivals {
     client.session = undefined;
     client.connectedAtMs = undefined;
     client.mailbox?.unload(life.shelve);
+    settings.claims?.release(client.tenant, client.id, session.epoch);
     const forget = (): void => {
       if (client.lineage !== lineage || client.session) return;
       client.lineage = undefined;
@@ -120,22 +185,7 @@ export class Arrivals {
 
   /** The newest stream wins. The old one is told why, and the later to come back the more often this happens. */
   #takeOver(client: Client, old: Session, hello: Hello): void {
-    const { settings } = this.#host;
-    let retryAfterMs = 0;
-    if (old.lineage.bootId !== hello.bootId) {
-      const now = settings.clock.monotonic();
-      client.takeovers = [...client.takeovers.filter((at) => now - at < contentionMs), now].slice(-32);
-      const takeovers = client.takeovers.length;
-      retryAfterMs = Math.min(60_000, 1000 * 2 ** (takeovers - 1));
-      if (takeovers >= 3)
-        settings.observe({
-          kind: 'client-contended',
-          tenant: client.tenant,
-          clientId: client.id,
-          takeovers,
-          retryAfterMs,
-        });
-    }
+    const retryAfterMs = old.lineage.bootId === hello.bootId ? 0 : this.#contention(client);
     old.end({
       reason: 'taken-over',
       message: `a newer stream of client ${client.id} took over`,
@@ -144,19 +194,42 @@ export class Arrivals {
     });
   }
 
-  #admit(session: Session, client: Client, hello: Hello): void {
+  /** How long a stream that lost its client to another program is to stay away, in ms. */
+  #contention(client: Client): number {
+    const { settings } = this.#host;
+    const now = settings.clock.monotonic();
+    client.takeovers = [...client.takeovers.filter((at) => now - at < contentionMs), now].slice(-32);
+    const takeovers = client.takeovers.length;
+    const retryAfterMs = Math.min(60_000, 1000 * 2 ** (takeovers - 1));
+    if (takeovers >= 3)
+      settings.observe({
+        kind: 'client-contended',
+        tenant: client.tenant,
+        clientId: client.id,
+        takeovers,
+        retryAfterMs,
+      });
+    return retryAfterMs;
+  }
+
+  #refuseWhileClosing(session: Session, retryAfterMs: number): void {
+    session.end({ reason: 'draining', message: 'the hub is shutting down', mayReconnect: true, retryAfterMs });
+  }
+
+  #admit(session: Session, client: Client, hello: Hello, { epoch, lastEpoch }: Claim): void {
     const { settings, publisher, life } = this.#host;
     const nowMs = settings.clock.now();
     const { resume } = hello;
     const kept = client.lineage;
     const isResumed =
       kept !== undefined &&
+      // Nobody else has had the device since.
+      lastEpoch === client.epoch &&
       resume?.session === kept.id &&
       hello.bootId === kept.bootId &&
       kept.outbox.reachesBackTo(resume.lastSeq);
     const lineage = isResumed ? kept : new Lineage(randomUUID(), hello.bootId);
     const window = Math.min(hello.window || settings.window, settings.window);
-    const epoch = Math.max(client.epoch + 1, nowMs);
     client.epoch = epoch;
     client.lineage = lineage;
     client.session = session;
@@ -166,6 +239,7 @@ export class Arrivals {
     client.connectedAtMs = nowMs;
     client.roundTripMs = undefined;
     session.open(client, lineage, epoch, hello, window);
+    this.#host.opened(session);
     settings.observe({
       kind: 'session-opened',
       tenant: client.tenant,

@@ -21,6 +21,10 @@ export class Client implements SessionOwner, MailboxOwner {
   readonly key: string;
   readonly #host: ClientHost;
   session: Session | undefined;
+  /** Hellos that wait for a claim. */
+  arriving = 0;
+  /** Another hub has held it since, with this epoch. */
+  lostToEpoch = 0;
   /** Of the newest session; kept a while after it was lost, for a resume. */
   lineage: Lineage | undefined;
   epoch = 0;
@@ -70,6 +74,7 @@ export class Client implements SessionOwner, MailboxOwner {
       this.inFlight.size === 0 &&
       this.live.size === 0 &&
       this.awaiting.size === 0 &&
+      this.arriving === 0 &&
       !this.mailbox?.isBusy
     );
   }

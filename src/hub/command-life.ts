@@ -1,3 +1,4 @@
+import { HubError } from '../errors.ts';
 import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
 import {
   type Command,
@@ -10,6 +11,7 @@ import {
   type TerminalUpdate,
 } from '../protocol/command.ts';
 import type { Client } from './client.ts';
+import type { HandedCommand } from './client-claims.ts';
 import { CommandRegistry } from './command-registry.ts';
 import type { StoredCommand } from './command-store.ts';
 import type { Settings } from './options.ts';
@@ -98,6 +100,42 @@ export class CommandLife {
     if (pending.isQueued && pending.place === 'shelf' && !pending.isWatched && !pending.isEnding && !pending.hasEnded)
       this.registry.forget(pending);
   };
+
+  /** The client is another hub's now, and this command with it: nothing of it is known here any more. */
+  readonly letGo = (pending: PendingCommand): void => {
+    const { command } = pending;
+    this.#held.delete(pending);
+    this.#host.wheel.clear(pending);
+    this.#host.clientOf(command.tenant, command.clientId)?.remove(pending);
+    this.registry.forget(pending);
+    pending.leave(
+      new HubError('unavailable', `client ${command.clientId} has moved to another node`, { commandId: command.id }),
+    );
+  };
+
+  /** Gives up a live command, for the hub that has its device now. */
+  handOver(pending: PendingCommand): HandedCommand {
+    const { command, acceptedAtMs, last, journal, cancelReason } = pending;
+    const timeoutMs = Math.max(1, Math.ceil(command.timeoutMs - this.#age(pending)));
+    this.letGo(pending);
+    return { command: { ...command, timeoutMs }, acceptedAtMs, last, journal, cancelReason };
+  }
+
+  /** Goes on with a live command that another hub has given up. */
+  takeOver({ command, acceptedAtMs, last, journal, cancelReason }: HandedCommand, client: Client): void {
+    if (this.registry.get(command.id)) return;
+    const monotonic = this.#host.settings.clock.monotonic();
+    const pending = new PendingCommand({ command, acceptedAtMs, last, monotonic }, this.#overdue);
+    pending.journal = journal;
+    pending.cancelReason = cancelReason;
+    this.registry.add(pending);
+    this.#host.wheel.set(pending, command.timeoutMs);
+    if (journal === undefined) client.pushLive(pending);
+    else {
+      pending.place = 'in-flight';
+      client.inFlight.set(pending.id, pending);
+    }
+  }
 
   sent(pending: PendingCommand): void {
     if (pending.canMoveTo('sent')) this.#tell(pending, this.#step(pending, 'sent'));

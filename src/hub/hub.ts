@@ -5,6 +5,7 @@ import type { CommandTransport } from '../protocol/command-transport.ts';
 import { Acknowledgements } from './acknowledgements.ts';
 import { Arrivals } from './arrivals.ts';
 import { Client } from './client.ts';
+import type { ClaimedClient, HandedCommand } from './client-claims.ts';
 import type { Clients } from './client-info.ts';
 import { ClientTable } from './client-table.ts';
 import { CommandLife, recordOf } from './command-life.ts';
@@ -106,6 +107,10 @@ export class Hub implements CommandTransport {
       life: this.#life,
       publisher: this.#publisher,
       sessions: this.#sessions,
+      opened: (session) => {
+        this.#greeting.delete(session);
+        this.#sessions.add(session);
+      },
       get closingForMs() {
         return hub.#drain?.retryAfterMs();
       },
@@ -211,6 +216,41 @@ export class Hub implements CommandTransport {
         retryAfterMs: 1000,
       });
     return pending.last;
+  }
+
+  /** The clients that are connected here, as they were claimed. */
+  held(): (ClaimedClient & { readonly epoch: number })[] {
+    return [...this.#sessions].map(({ client, epoch, stream }) => {
+      const { tenant, id: clientId } = client;
+      const { labels, agent } = this.#directory.getOrAdd(tenant, clientId);
+      return { tenant, clientId, labels, agent, peer: stream.peer, epoch };
+    });
+  }
+
+  /** Another hub holds this client, with this epoch: its stream here ends. News that is older than the stream is ignored. */
+  lost(tenant: string, clientId: string, epoch: number): void {
+    const client = this.#directory.get(tenant, clientId);
+    if (client) this.#arrivals.lost(client, epoch);
+  }
+
+  /** As `lost`, for the hub that holds the client now: gives up its live commands, and tells what they are. */
+  yield(tenant: string, clientId: string, epoch: number): HandedCommand[] {
+    const client = this.#directory.get(tenant, clientId);
+    if (!client || client.epoch >= epoch) return [];
+    this.#arrivals.lost(client, epoch);
+    const handed = [...client.inFlight.values(), ...client.live].map((pending) => this.#life.handOver(pending));
+    this.#directory.released(client);
+    return handed;
+  }
+
+  /** The client was claimed again for this hub, without a new stream. What was stored for it meanwhile is looked for. */
+  renewed(tenant: string, clientId: string, epoch: number): void {
+    const client = this.#directory.get(tenant, clientId);
+    if (!client?.session || client.epoch >= epoch) return;
+    client.epoch = epoch;
+    client.session.epoch = epoch;
+    client.mailbox?.lookAgain();
+    client.pump();
   }
 
   /** Takes over a new device stream. Feed what is returned with what the stream brings. */
@@ -359,9 +399,7 @@ export class Hub implements CommandTransport {
       return hub.#wheel;
     },
     open: (session: Session, hello: Parameters<Arrivals['open']>[1]) => {
-      hub.#greeting.delete(session);
       hub.#arrivals.open(session, hello);
-      if (session.isOpen) hub.#sessions.add(session);
     },
     closed: (session: Session, wasOpen: boolean, reason: CloseReason, message: string) =>
       hub.#closed(session, wasOpen, reason, message),

@@ -1,3 +1,4 @@
+export type { Claim, ClaimedClient, ClientClaims, HandedCommand } from './client-claims.ts';
 export type { ClientFilter, ClientInfo, Clients } from './client-info.ts';
 export type { AddOptions, AddOutcome, CommandFilter, CommandStore, StoredCommand } from './command-store.ts';
 export type { DeviceIdentity, DeviceStream, DeviceStreamListener } from './device-stream.ts';

@@ -102,6 +102,11 @@ export class Mailbox {
     this.#owner.pump();
   }
 
+  /** The store may hold more than was seen. */
+  lookAgain(): void {
+    this.#hasMore = true;
+  }
+
   /** The loaded commands that wait and have this coalesce key. */
   withCoalesceKey(key: string): PendingCommand[] {
     return [...this.#queue].filter((pending) => pending.command.coalesceKey === key);

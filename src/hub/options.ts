@@ -2,6 +2,7 @@ import { HubError } from '../errors.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
 import { limits } from '../protocol/checks.ts';
+import type { ClientClaims } from './client-claims.ts';
 import type { CommandStore } from './command-store.ts';
 import type { HubFact } from './facts.ts';
 
@@ -10,6 +11,8 @@ export interface HubOptions {
   log?: EventLog | undefined;
   /** Where queued commands are kept. Default: none, and queued commands are refused with `unimplemented`. */
   commands?: CommandStore | undefined;
+  /** Asked at each hello, where several hubs share the clients. Default: none, this hub is the only one. */
+  claims?: ClientClaims | undefined;
   clock?: Clock | undefined;
   random?: (() => number) | undefined;
   /** Name of this process, for people. Default: `hub`. */
@@ -62,13 +65,14 @@ export interface HubOptions {
 
 type Resolved = { readonly [K in keyof HubOptions]-?: NonNullable<HubOptions[K]> };
 /** The options with every default filled in. */
-export type Settings = Omit<Resolved, 'log' | 'commands'> & Pick<HubOptions, 'log' | 'commands'>;
+export type Settings = Omit<Resolved, 'log' | 'commands' | 'claims'> & Pick<HubOptions, 'log' | 'commands' | 'claims'>;
 
 /** Fills in the defaults; throws `invalid-argument` for values that would only fail late. */
 export function settingsFrom(options: HubOptions): Settings {
   const settings: Settings = {
     log: options.log,
     commands: options.commands,
+    claims: options.claims,
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
     node: options.node ?? 'hub',

@@ -1,3 +1,4 @@
+import type { HubError } from '../errors.ts';
 import { channelKey, clientChannel } from '../events/channels.ts';
 import { Alarm } from '../flow/timing-wheel.ts';
 import {
@@ -156,6 +157,14 @@ export class PendingCommand extends Alarm implements CommandRecord {
     if (!isTerminal(update.state)) return;
     this.#reader = undefined;
     this.#moreReaders = undefined;
+  }
+
+  /** Fails all readers: nothing more is told here. */
+  leave(error: HubError): void {
+    const readers = [this.#reader, ...(this.#moreReaders ?? [])];
+    this.#reader = undefined;
+    this.#moreReaders = undefined;
+    for (const reader of readers) reader?.fail(error);
   }
 
   /** Tells `reader` what was, then what comes. */

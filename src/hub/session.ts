@@ -62,13 +62,17 @@ export interface Ending {
 
 /** A stream with traffic is pinged once in this many heartbeats. */
 const heartbeatsPerPing = 4;
+/** A device that does not wait for its welcome may be this many frames ahead. */
+const maxEarlyFrames = 256;
 
 /** One live stream of a client, from its hello to its end. As an alarm it watches over the stream's liveness. */
 export class Session extends Alarm implements DeviceStreamListener {
   readonly stream: DeviceStream;
   readonly identity: DeviceIdentity;
   readonly #host: SessionHost;
-  #phase: 'greeting' | 'open' | 'closed' = 'greeting';
+  #phase: 'greeting' | 'claiming' | 'open' | 'closed' = 'greeting';
+  /** Came while the hub was asking whether it may have the client. */
+  #early: UpFrame[] = [];
   #isWritable = true;
   #lastHeardAt: number;
   #pingSentAt: number | undefined;
@@ -105,6 +109,22 @@ export class Session extends Alarm implements DeviceStreamListener {
   get lastHeardAtMs(): number {
     const { clock } = this.#host.settings;
     return Math.round(clock.now() - (clock.monotonic() - this.#lastHeardAt));
+  }
+
+  get isClosed(): boolean {
+    return this.#phase === 'closed';
+  }
+
+  /** The hello is good, and the hub asks whether it may have the client. `open` or `end` follows. */
+  hold(): void {
+    this.#phase = 'claiming';
+  }
+
+  /** Takes what came while the hub was asking; to be called once the session is open and its device welcome. */
+  catchUp(): void {
+    const early = this.#early;
+    this.#early = [];
+    for (const frame of early) this.onFrame(frame);
   }
 
   /** Whether a command can be written now without growing anybody's memory. */
@@ -186,6 +206,11 @@ export class Session extends Alarm implements DeviceStreamListener {
       else this.#breach(`the first frame has to be a hello, it was ${frame.body?.$case ?? 'empty'}`);
       return;
     }
+    if (this.#phase === 'claiming') {
+      if (this.#early.length < maxEarlyFrames) this.#early.push(frame);
+      else this.#breach(`${maxEarlyFrames} frames came before the welcome`);
+      return;
+    }
     const { outbox } = this.lineage;
     if (frame.ack > outbox.lastSeq) {
       this.#breach(`ack ${frame.ack} is of a frame that was never sent, the last one was ${outbox.lastSeq}`);
@@ -222,6 +247,11 @@ export class Session extends Alarm implements DeviceStreamListener {
     const { settings, wheel } = this.#host;
     if (this.#phase === 'greeting') {
       this.#breach(`no hello within ${settings.helloTimeoutMs} ms`);
+      return;
+    }
+    if (this.#phase === 'claiming') {
+      const message = `the client could not be claimed within ${settings.helloTimeoutMs} ms`;
+      this.end({ reason: 'overloaded', message, mayReconnect: true, retryAfterMs: 1000 });
       return;
     }
     if (this.#phase === 'closed') return;

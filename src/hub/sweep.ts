@@ -1,5 +1,5 @@
 import type { CommandLife } from './command-life.ts';
-import type { CommandStore } from './command-store.ts';
+import type { CommandStore, StoredCommand } from './command-store.ts';
 import type { Settings } from './options.ts';
 
 const everyMs = 1000;
@@ -39,12 +39,20 @@ export class Sweep {
     if (!this.#isClosed) this.#letGo = this.#settings.clock.after(ms, () => void this.#run());
   }
 
+  /** Those whose clients other nodes hold are theirs to end. */
+  async #ours(due: readonly StoredCommand[]): Promise<readonly StoredCommand[]> {
+    const { claims } = this.#settings;
+    if (!claims || due.length === 0) return due;
+    const isElsewhere = await claims.heldElsewhere(due.map(({ command }) => command));
+    return due.filter((_, index) => !isElsewhere[index]);
+  }
+
   async #run(): Promise<void> {
     let isMore = false;
     try {
       const { clock } = this.#settings;
       const due = await this.#store.due(clock.now(), atOnce);
-      const ends = due.map((stored) => this.#life.timeIsOver(this.#life.recall(stored)));
+      const ends = (await this.#ours(due)).map((stored) => this.#life.timeIsOver(this.#life.recall(stored)));
       await Promise.all(ends);
       // The same commands would come again while their end cannot be stored; only progress earns another look.
       isMore = due.length === atOnce && ends.some((end) => end !== undefined);

@@ -79,7 +79,7 @@ export function clientDirectoryContract(name: string, create: () => Promise<Dire
 
     test('the first claim has no one before it', async () => {
       const outcome = await claimed(a, 'a-1');
-      expect(outcome).toMatchObject({ lastEpoch: 0, previous: undefined });
+      expect(outcome).toMatchObject({ lastEpoch: 0, lastInstance: undefined });
       expect(outcome.epoch).toBeGreaterThan(0);
       expect(await holder()).toEqual({ instance: 'a-1', epoch: outcome.epoch });
     });
@@ -88,14 +88,14 @@ export function clientDirectoryContract(name: string, create: () => Promise<Dire
       const first = await claimed(a, 'a-1');
       const second = await claimed(b, 'b-1');
       expect(second.epoch).toBeGreaterThan(first.epoch);
-      expect(second).toMatchObject({ lastEpoch: first.epoch, previous: { instance: 'a-1', epoch: first.epoch } });
+      expect(second).toMatchObject({ lastEpoch: first.epoch, lastInstance: 'a-1' });
       expect(await holder()).toEqual({ instance: 'b-1', epoch: second.epoch });
     });
 
     test('a node may claim again what it holds', async () => {
       const first = await claimed(a, 'a-1');
       const second = await claimed(a, 'a-1');
-      expect(second).toMatchObject({ lastEpoch: first.epoch, previous: { instance: 'a-1', epoch: first.epoch } });
+      expect(second).toMatchObject({ lastEpoch: first.epoch, lastInstance: 'a-1' });
       expect(second.epoch).toBeGreaterThan(first.epoch);
     });
 
@@ -122,13 +122,14 @@ export function clientDirectoryContract(name: string, create: () => Promise<Dire
       expect(await holder()).toEqual({ instance: 'b-1', epoch: other.epoch });
     });
 
-    test('a release frees the client and keeps its epoch', async () => {
+    test('a release frees the client, and keeps its epoch and who had it', async () => {
       const first = await claimed(a, 'a-1');
       await a.release('a-1', pump(), first.epoch);
       await a.release('a-1', pump(), first.epoch);
       expect(await holder()).toBeUndefined();
       const second = await claimed(b, 'b-1');
-      expect(second).toMatchObject({ lastEpoch: first.epoch, previous: undefined });
+      // It may still have commands in hand, for whoever has the client now.
+      expect(second).toMatchObject({ lastEpoch: first.epoch, lastInstance: 'a-1' });
       expect(second.epoch).toBeGreaterThan(first.epoch);
     });
 
@@ -173,7 +174,8 @@ export function clientDirectoryContract(name: string, create: () => Promise<Dire
       await a.join(node('a', { instance: 'a-2' }), leaseMs);
       expect(await a.claim('a-2', pump(), { ifEpoch: mine.epoch })).toMatchObject({
         kind: 'claimed',
-        previous: undefined,
+        lastEpoch: mine.epoch,
+        lastInstance: undefined,
       });
       expect(await a.claim('a-2', pump('pump-8'), { ifEpoch: lost.epoch })).toMatchObject({ kind: 'taken' });
     });
@@ -226,13 +228,18 @@ export function clientDirectoryContract(name: string, create: () => Promise<Dire
 
     test('hints tell the old holder that it lost a client, and nobody else', async () => {
       const heard: string[] = [];
-      const first = a.onTaken('a-1', ({ tenant, clientId }, epoch) => heard.push(`${tenant}/${clientId} ${epoch}`));
-      b.onTaken('b-1', () => heard.push('wrong'));
+      const letGo = a.onTaken('a-1', ({ tenant, clientId }, epoch) => heard.push(`${tenant}/${clientId} ${epoch}`));
+      const other = b.onTaken('b-1', (_, epoch) => heard.push(`b ${epoch}`));
       await claimed(a, 'a-1');
       await claimed(a, 'a-1');
       const { epoch } = await claimed(b, 'b-1');
       await vi.waitFor(() => expect(heard).toEqual([`default/pump-7 ${epoch}`]));
-      first();
+      letGo();
+      other();
+      await claimed(a, 'a-1');
+      await claimed(b, 'b-1');
+      await under.pass(20);
+      expect(heard).toHaveLength(1);
     });
 
     test('hints tell of changes of a tenant until they are let go of', async () => {
