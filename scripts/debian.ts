@@ -1,6 +1,7 @@
 // What some tests need that npm cannot bring. Where it may (root on Debian), `npm test` installs it.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import path from 'node:path';
 
 export interface DebianTool {
   readonly package: string;
@@ -17,6 +18,11 @@ export const debianTools = {
     why: 'the page is tested in a real browser',
     isThere: () => chromiumPath() !== undefined,
   },
+  redis: {
+    package: 'redis-server',
+    why: 'what several nodes share is tested on a real Redis',
+    isThere: () => redisServerPath() !== undefined,
+  },
   pythonGrpc: {
     package: 'python3-grpcio',
     why: 'devices and callers in Python are tested',
@@ -27,6 +33,13 @@ export const debianTools = {
 /** The browser that tests drive: `SIGNALBOX_CHROMIUM`, else where Debian puts it; undefined if there is none. */
 export function chromiumPath(): string | undefined {
   const places = [process.env.SIGNALBOX_CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser'];
+  return places.find((place) => place !== undefined && existsSync(place));
+}
+
+/** The server that tests start: `SIGNALBOX_REDIS_SERVER`, else the first on PATH; undefined if there is none. */
+export function redisServerPath(): string | undefined {
+  const onPath = (process.env.PATH ?? '').split(path.delimiter).map((folder) => path.join(folder, 'redis-server'));
+  const places = [process.env.SIGNALBOX_REDIS_SERVER, ...onPath, '/usr/bin/redis-server'];
   return places.find((place) => place !== undefined && existsSync(place));
 }
 

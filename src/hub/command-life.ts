@@ -266,9 +266,11 @@ export class CommandLife {
     const update = this.#step(pending, state);
     this.#tell(pending, update);
     if (pending.isQueued)
-      this.#host.settings.commands?.advance(pending.id, state, update.atMs).catch((cause: unknown) => {
-        this.#host.failed(`note that a command is ${state}`, cause);
-      });
+      this.#host.settings.commands
+        ?.advance(pending.id, state, update.atMs, { owner: pending.command })
+        .catch((cause: unknown) => {
+          this.#host.failed(`note that a command is ${state}`, cause);
+        });
   }
 
   /** Asks the store until it takes the end: true. False when the hub is closed first; the device will tell it again. */
@@ -276,7 +278,7 @@ export class CommandLife {
     const { settings } = this.#host;
     while (!this.#isClosed) {
       try {
-        const standing = await settings.commands!.finish(update);
+        const standing = await settings.commands!.finish(update, { owner: pending.command });
         this.#conclude(pending, standing, this.#host.clientOf(pending.command.tenant, pending.command.clientId));
         return true;
       } catch (cause) {

@@ -1,3 +1,4 @@
+import { HubError } from '../errors.ts';
 import type { Command, CommandRecord, CommandState, TerminalUpdate } from '../protocol/command.ts';
 
 /** A queued command as it is kept. */
@@ -10,8 +11,30 @@ export interface StoredCommand extends CommandRecord {
   readonly sentToJournal?: string | undefined;
 }
 
+/** Whose a command is. */
+export interface CommandOwner {
+  readonly tenant: string;
+  readonly clientId: string;
+}
+
+/** One hub's hold on a client, where several hubs share a store: a process, and the epoch of its claim. */
+export interface Hold {
+  readonly instance: string;
+  readonly epoch: number;
+}
+
+/** What a write to a known command says about itself. All of it may be left out. */
+export interface WriteOptions {
+  /** Whose commands these are. Saves a store that is spread out the search for them. */
+  readonly owner?: CommandOwner | undefined;
+  /** Write only while this is the hold on the client; rejects with `FencedError` else. Default: in any case. */
+  readonly hold?: Hold | undefined;
+}
+
 /** What `add` has to hold to. */
 export interface AddOptions {
+  /** Take it only while this is the hold on its client, or only while nobody holds it. Default: in any case. */
+  readonly hold?: Hold | 'nobody' | undefined;
   readonly nowMs: number;
   /** Most commands and payload bytes that one client's mailbox may hold. */
   readonly maxCommands: number;
@@ -30,21 +53,38 @@ export type AddOutcome =
   | { readonly kind: 'existing'; readonly stored: StoredCommand }
   /** The key or id is taken by another content, client or tenant. */
   | { readonly kind: 'conflict'; readonly message: string }
-  | { readonly kind: 'full'; readonly message: string };
+  | { readonly kind: 'full'; readonly message: string }
+  /** The client is not held as `hold` says. Nothing was looked at. `holder` undefined: nobody holds it. */
+  | { readonly kind: 'wrong-node'; readonly holder: Hold | undefined };
+
+/** A write came from a hub that does not hold the client (any more); nothing was changed. */
+export class FencedError extends HubError {
+  /** Who holds the client now; undefined: nobody. */
+  readonly holder: Hold | undefined;
+
+  constructor({ clientId }: CommandOwner, hold: Hold, holder: Hold | undefined) {
+    const now = holder ? `${holder.instance} does, in epoch ${holder.epoch}` : 'nobody does';
+    super('unavailable', `${hold.instance} does not hold client ${clientId} in epoch ${hold.epoch} any more: ${now}`, {
+      retryAfterMs: 100,
+    });
+    this.holder = holder;
+  }
+}
 
 /**
  * Keeps queued commands: mailbox, idempotency keys, history. A promise that resolves means "on disk" (as far as the
  * adapter promises that at all); one that rejects means that nothing was changed or that it is not known.
- * Every call is atomic. Adapters group concurrent calls into one write.
+ * Every call is atomic, and may be repeated after a lost answer. Adapters group concurrent calls into one write.
+ * A store of one process (SQLite) has no directory to ask, and ignores every `hold`.
  */
 export interface CommandStore {
   add(command: Command, options: AddOptions): Promise<AddOutcome>;
-  /** Marks commands as (about to be) written to a device with this journal. Terminal ones are left alone. */
-  markSent(marks: readonly { readonly id: string; readonly dueAtMs: number }[], journal: string): Promise<void>;
+  /** Marks commands of one client as (about to be) written to a device with this journal. Terminal ones are left alone. */
+  markSent(marks: readonly SentMark[], journal: string, options?: WriteOptions): Promise<void>;
   /** Notes a state that is not terminal (`delivered`, `started`). Never goes back, never touches a terminal one. */
-  advance(id: string, state: CommandState, atMs: number): Promise<void>;
+  advance(id: string, state: CommandState, atMs: number, options?: WriteOptions): Promise<void>;
   /** Ends a command. The first end wins: resolves to the update that stands. */
-  finish(update: TerminalUpdate): Promise<TerminalUpdate>;
+  finish(update: TerminalUpdate, options?: WriteOptions): Promise<TerminalUpdate>;
   get(id: string): Promise<StoredCommand | undefined>;
   /** Commands of a client that are not terminal, by position, above `after`. */
   mailbox(tenant: string, clientId: string, after: number, limit: number): Promise<StoredCommand[]>;
@@ -56,6 +96,11 @@ export interface CommandStore {
   /** Forgets terminal commands beyond these limits; resolves to how many. */
   prune(limits: { readonly endedBeforeMs: number; readonly maxEnded: number }): Promise<number>;
   close(): Promise<void>;
+}
+
+export interface SentMark {
+  readonly id: string;
+  readonly dueAtMs: number;
 }
 
 export interface CommandFilter {

@@ -1,6 +1,17 @@
 export type { Claim, ClaimedClient, ClientClaims, HandedCommand } from './client-claims.ts';
 export type { ClientFilter, ClientInfo, Clients } from './client-info.ts';
-export type { AddOptions, AddOutcome, CommandFilter, CommandStore, StoredCommand } from './command-store.ts';
+export {
+  type AddOptions,
+  type AddOutcome,
+  type CommandFilter,
+  type CommandOwner,
+  type CommandStore,
+  FencedError,
+  type Hold,
+  type SentMark,
+  type StoredCommand,
+  type WriteOptions,
+} from './command-store.ts';
 export type { DeviceIdentity, DeviceStream, DeviceStreamListener } from './device-stream.ts';
 export type { CloseReason, HubFact } from './facts.ts';
 export { type DrainOptions, Hub } from './hub.ts';

@@ -165,17 +165,19 @@ export class Mailbox {
       if (pending.isQueued && pending.journal !== journalId) batch.push(pending);
     }
     const marks = batch.map((pending) => ({ id: pending.id, dueAtMs: this.#host.dueAfterSending(pending) }));
-    this.#host.store.markSent(marks, journalId).then(
-      () => {
-        this.#isMarking = false;
-        for (const pending of batch) pending.journal = journalId;
-        this.#owner.pump();
-      },
-      (cause: unknown) => {
-        this.#isMarking = false;
-        this.#broke('mark commands as sent', cause);
-      },
-    );
+    this.#host.store
+      .markSent(marks, journalId, { owner: { tenant: this.#owner.tenant, clientId: this.#owner.id } })
+      .then(
+        () => {
+          this.#isMarking = false;
+          for (const pending of batch) pending.journal = journalId;
+          this.#owner.pump();
+        },
+        (cause: unknown) => {
+          this.#isMarking = false;
+          this.#broke('mark commands as sent', cause);
+        },
+      );
   }
 
   #takePage(page: readonly StoredCommand[]): void {

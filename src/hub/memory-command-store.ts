@@ -7,12 +7,28 @@ import {
   isTerminalUpdate,
   type TerminalUpdate,
 } from '../protocol/command.ts';
-import type { AddOptions, AddOutcome, CommandFilter, CommandStore, StoredCommand } from './command-store.ts';
+import {
+  type AddOptions,
+  type AddOutcome,
+  type CommandFilter,
+  type CommandOwner,
+  type CommandStore,
+  FencedError,
+  type Hold,
+  type SentMark,
+  type StoredCommand,
+  type WriteOptions,
+} from './command-store.ts';
 import { isSameContent, isStateAhead, mailboxFull, supersededBy, takenMessage } from './stored-command.ts';
 
 /** Keeps queued commands for as long as the process lives: for libraries and tests, and as the model of the others. */
-export function memoryCommandStore(): CommandStore {
-  return new MemoryCommandStore();
+export function memoryCommandStore(options: MemoryCommandStoreOptions = {}): CommandStore {
+  return new MemoryCommandStore(options);
+}
+
+export interface MemoryCommandStoreOptions {
+  /** Who holds a client now, where several hubs of this process share the store. Default: every `hold` is ignored. */
+  readonly holderOf?: ((owner: CommandOwner) => Hold | undefined) | undefined;
 }
 
 interface Mailbox {
@@ -28,10 +44,19 @@ class MemoryCommandStore implements CommandStore {
   readonly #idByKey = new Map<string, string>();
   #position = 0;
   #pendingCount = 0;
+  readonly #holderOf: MemoryCommandStoreOptions['holderOf'];
   #isClosed = false;
+
+  constructor({ holderOf }: MemoryCommandStoreOptions) {
+    this.#holderOf = holderOf;
+  }
 
   async add(command: Command, options: AddOptions): Promise<AddOutcome> {
     this.#checkOpen();
+    const { hold } = options;
+    const holder = hold && this.#holderOf?.(command);
+    if (this.#holderOf && hold && (hold === 'nobody' ? holder : !isSameHold(hold, holder)))
+      return { kind: 'wrong-node', holder };
     const known = this.#findKnown(command);
     if (known) {
       return isSameContent(known.command, command)
@@ -65,17 +90,19 @@ class MemoryCommandStore implements CommandStore {
     return { kind: 'stored', stored, superseded };
   }
 
-  async markSent(marks: readonly { readonly id: string; readonly dueAtMs: number }[], journal: string): Promise<void> {
+  async markSent(marks: readonly SentMark[], journal: string, options?: WriteOptions): Promise<void> {
     this.#checkOpen();
     for (const { id, dueAtMs } of marks) {
       const stored = this.#commands.get(id);
+      if (stored) this.#checkHold(stored.command, options);
       if (stored && !isTerminal(stored.last.state)) this.#replace({ ...stored, sentToJournal: journal, dueAtMs });
     }
   }
 
-  async advance(id: string, state: CommandState, atMs: number): Promise<void> {
+  async advance(id: string, state: CommandState, atMs: number, options?: WriteOptions): Promise<void> {
     this.#checkOpen();
     const stored = this.#commands.get(id);
+    if (stored) this.#checkHold(stored.command, options);
     if (!stored || isTerminal(state) || !isStateAhead(stored.last.state, state)) return;
     const { clientId } = stored.command;
     const last: CommandUpdate =
@@ -85,10 +112,11 @@ class MemoryCommandStore implements CommandStore {
     this.#replace({ ...stored, last });
   }
 
-  async finish(update: TerminalUpdate): Promise<TerminalUpdate> {
+  async finish(update: TerminalUpdate, options?: WriteOptions): Promise<TerminalUpdate> {
     this.#checkOpen();
     const stored = this.#commands.get(update.commandId);
     if (!stored) throw new HubError('not-found', `no stored command ${update.commandId}`);
+    this.#checkHold(stored.command, options);
     if (isTerminalUpdate(stored.last)) return stored.last;
     this.#end(stored, update);
     return update;
@@ -162,6 +190,12 @@ class MemoryCommandStore implements CommandStore {
     if (this.#isClosed) throw new HubError('unavailable', 'the command store is closed');
   }
 
+  #checkHold(owner: CommandOwner, { hold }: WriteOptions = {}): void {
+    if (!hold || !this.#holderOf) return;
+    const holder = this.#holderOf(owner);
+    if (!isSameHold(hold, holder)) throw new FencedError(owner, hold, holder);
+  }
+
   #findKnown(command: Command): StoredCommand | undefined {
     const byId = this.#commands.get(command.id);
     if (byId || !command.idempotencyKey) return byId;
@@ -200,5 +234,6 @@ class MemoryCommandStore implements CommandStore {
   }
 }
 
+const isSameHold = (a: Hold, b: Hold | undefined): boolean => a.instance === b?.instance && a.epoch === b.epoch;
 const ownerOf = (tenant: string, clientId: string): string => `${tenant}/${clientId}`;
 const keyOf = (command: Command): string => `${command.tenant}/${command.clientId}/${command.idempotencyKey}`;

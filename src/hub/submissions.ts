@@ -202,6 +202,11 @@ export class Submissions {
         throw new HubError('idempotency-conflict', outcome.message, { commandId: command.id });
       case 'full':
         throw new HubError('mailbox-full', outcome.message, { commandId: command.id, retryAfterMs: 1000 });
+      case 'wrong-node':
+        throw new HubError('unavailable', `client ${command.clientId} is on another node now`, {
+          commandId: command.id,
+          retryAfterMs: 100,
+        });
       default:
         outcome satisfies never;
     }

@@ -24,9 +24,9 @@ export function fencedStore(store: CommandStore): Fenced<CommandStore> {
   return {
     through: {
       add: (command, options) => pass(() => store.add(command, options)),
-      markSent: (marks, journal) => pass(() => store.markSent(marks, journal)),
-      advance: (id, state, atMs) => pass(() => store.advance(id, state, atMs)),
-      finish: (update) => pass(() => store.finish(update)),
+      markSent: (...args) => pass(() => store.markSent(...args)),
+      advance: (...args) => pass(() => store.advance(...args)),
+      finish: (...args) => pass(() => store.finish(...args)),
       get: (id) => pass(() => store.get(id)),
       mailbox: (...args) => pass(() => store.mailbox(...args)),
       due: (...args) => pass(() => store.due(...args)),

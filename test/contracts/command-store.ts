@@ -1,7 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';
-import type { AddOptions, CommandStore, StoredCommand } from '../../src/hub/command-store.ts';
+import {
+  type AddOptions,
+  type CommandOwner,
+  type CommandStore,
+  FencedError,
+  type Hold,
+  type StoredCommand,
+} from '../../src/hub/command-store.ts';
 import type { Command, TerminalUpdate } from '../../src/protocol/command.ts';
 
 /** A queued command for client `pump-1`. */
@@ -36,17 +43,26 @@ export function failed(command: Command, atMs = 6000): TerminalUpdate {
 
 const ids = (stored: readonly StoredCommand[]) => stored.map(({ command }) => command.id);
 
+export interface StoreUnderTest {
+  readonly store: CommandStore;
+  /** Makes this the hold on a client, or nobody's. Undefined: the store belongs to one hub, and ignores every `hold`. */
+  readonly claim?: (owner: CommandOwner, hold: Hold | undefined) => Promise<void>;
+  close(): Promise<void>;
+}
+
 /** What every `CommandStore` has to do. `open` makes an empty one. */
-export function commandStoreContract(
-  name: string,
-  open: () => Promise<{ store: CommandStore; close(): Promise<void> }>,
-): void {
+export function commandStoreContract(name: string, open: () => Promise<StoreUnderTest>): void {
   describe(`CommandStore: ${name}`, () => {
     const closers: (() => Promise<void>)[] = [];
     const opened = async () => {
       const { store, close } = await open();
       closers.push(close);
       return store;
+    };
+    const openedWithClaims = async () => {
+      const { store, claim, close } = await open();
+      closers.push(close);
+      return { store, claim };
     };
     const add = async (store: CommandStore, command: Command, options?: Partial<AddOptions>) => {
       const outcome = await store.add(command, addOptions(options));
@@ -379,10 +395,68 @@ export function commandStoreContract(
       );
     });
 
+    test('a command for a client that is held otherwise is not taken, and the holder is named', async () => {
+      const { store, claim } = await openedWithClaims();
+      if (!claim) return expectHoldsIgnored(store);
+      const owner = { tenant: 'default', clientId: 'pump-1' };
+      const a = { instance: 'a', epoch: 7 };
+      const b = { instance: 'b', epoch: 8 };
+      expect(await store.add(queuedCommand(), addOptions({ hold: a }))).toEqual({ kind: 'wrong-node' });
+      await add(store, queuedCommand(), { hold: 'nobody' });
+      await claim(owner, a);
+      await add(store, queuedCommand(), { hold: a });
+      const command = queuedCommand({ idempotencyKey: 'k' });
+      expect(await store.add(command, addOptions({ hold: 'nobody' }))).toEqual({ kind: 'wrong-node', holder: a });
+      expect(await store.add(command, addOptions({ hold: b }))).toEqual({ kind: 'wrong-node', holder: a });
+      await claim(owner, b);
+      expect(await store.add(command, addOptions({ hold: a }))).toEqual({ kind: 'wrong-node', holder: b });
+      const older = { ...b, epoch: 7 };
+      expect(await store.add(command, addOptions({ hold: older }))).toEqual({ kind: 'wrong-node', holder: b });
+      expect(await store.get(command.id)).toBeUndefined();
+      expect(await store.count('default', 'pump-1')).toBe(2);
+      await add(store, command, { hold: b });
+    });
+
+    test('a hub that lost its hold changes nothing any more', async () => {
+      const { store, claim } = await openedWithClaims();
+      if (!claim) return expectHoldsIgnored(store);
+      const a = { instance: 'a', epoch: 7 };
+      const b = { instance: 'b', epoch: 8 };
+      const command = queuedCommand();
+      await claim(command, a);
+      const { stored } = await add(store, command, { hold: a });
+      await claim(command, b);
+      const late = { owner: command, hold: a };
+      const refusal = { code: 'unavailable', holder: b };
+      await expect(store.markSent([{ id: command.id, dueAtMs: 1 }], 'j', late)).rejects.toMatchObject(refusal);
+      await expect(store.advance(command.id, 'started', 1, late)).rejects.toMatchObject(refusal);
+      const finished = store.finish(succeeded(command), late);
+      await expect(finished).rejects.toMatchObject(refusal);
+      await expect(finished).rejects.toBeInstanceOf(FencedError);
+      expect(await store.get(command.id)).toEqual(stored);
+      await claim(command, undefined);
+      await expect(store.finish(failed(command), late)).rejects.toMatchObject({ holder: undefined });
+      await claim(command, b);
+      await store.markSent([{ id: command.id, dueAtMs: 99 }], 'j', { owner: command, hold: b });
+      await store.advance(command.id, 'started', 1500, { owner: command, hold: b });
+      expect(await store.get(command.id)).toMatchObject({ sentToJournal: 'j', last: { state: 'started' } });
+      expect(await store.finish(succeeded(command), { owner: command, hold: b })).toEqual(succeeded(command));
+    });
+
     test('a closed store refuses', async () => {
       const { store, close } = await open();
       await close();
       await expect(store.add(queuedCommand(), addOptions())).rejects.toMatchObject({ code: 'unavailable' });
     });
   });
+}
+
+/** A store of one process has nobody to ask: a write is taken whatever hold it names. */
+async function expectHoldsIgnored(store: CommandStore): Promise<void> {
+  const command = queuedCommand();
+  const hold = { instance: 'a', epoch: 7 };
+  expect(await store.add(command, addOptions({ hold }))).toMatchObject({ kind: 'stored' });
+  await store.markSent([{ id: command.id, dueAtMs: 1 }], 'j', { owner: command, hold });
+  await store.advance(command.id, 'started', 1, { owner: command, hold });
+  expect(await store.finish(failed(command), { owner: command, hold })).toEqual(failed(command));
 }
