@@ -11,6 +11,7 @@ export type HubErrorCode =
   | 'command-cancelled'
   | 'outcome-unknown'
   | 'mailbox-full'
+  | 'stream-limit-exceeded'
   | 'idempotency-conflict'
   | 'deadline-exceeded'
   | 'resource-exhausted'

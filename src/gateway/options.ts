@@ -4,6 +4,7 @@ import type { EventLog } from '../events/event-log.ts';
 import type { Clock } from '../flow/clock.ts';
 import type { Clients } from '../hub/client-info.ts';
 import type { CommandFilter } from '../hub/command-store.ts';
+import type { StreamLeases } from '../leases/index.ts';
 import type { CommandRecord, CommandUpdate } from '../protocol/command.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import type { PayloadJson } from '../schemas/payload-json.ts';
@@ -36,6 +37,9 @@ export interface GatewayOptions {
   /** Origins (`https://app.example.com`) whose pages may call, beside the gateway's own. Default: none. */
   readonly allowedOrigins?: readonly string[] | undefined;
   readonly limits?: GatewayLimits | undefined;
+  /** Limits how many event streams a subject has open at once in all gateways that share a store. They stay their
+   *  owner's. Default: none. */
+  readonly leases?: StreamLeases | undefined;
   /** Default: a booth of its own, with tickets of 30 s. */
   readonly tickets?: Tickets | undefined;
   /** Message types, for JSON payloads. Default: none, payloads come and go as base64. */
@@ -76,7 +80,7 @@ export interface GatewayLimits {
   connections?: number;
   /** Open event streams; more are answered 429. Default: 10,000. */
   streams?: number;
-  /** The same for one subject. Default: 256. */
+  /** The same for one subject, in this gateway. Default: 256. */
   streamsPerSubject?: number;
   /** Bytes waiting for one stream before it is parked. Default: 256 KiB. */
   streamBufferBytes?: number;

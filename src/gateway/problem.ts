@@ -13,6 +13,7 @@ export const httpStatus = {
   'command-cancelled': 409,
   'outcome-unknown': 502,
   'mailbox-full': 429,
+  'stream-limit-exceeded': 429,
   'idempotency-conflict': 409,
   'deadline-exceeded': 504,
   'resource-exhausted': 429,
@@ -109,8 +110,7 @@ export function problemOf(error: unknown): Problem {
 export function problemHeaders({ code, retryAfterMs }: Problem): Record<string, string> {
   const headers: Record<string, string> = { 'cache-control': 'no-store' };
   if (code === 'unauthenticated') headers['www-authenticate'] = 'Bearer';
-  if (code === 'mailbox-full' || code === 'resource-exhausted')
-    headers['retry-after'] = String(Math.max(1, Math.ceil((retryAfterMs ?? 1_000) / 1_000)));
+  if (statusOf[code] === 429) headers['retry-after'] = String(Math.max(1, Math.ceil((retryAfterMs ?? 1_000) / 1_000)));
   else if (retryAfterMs !== undefined) headers['retry-after'] = String(Math.max(1, Math.ceil(retryAfterMs / 1_000)));
   return headers;
 }

@@ -14,6 +14,7 @@ export const grpcStatus = {
   'command-cancelled': status.CANCELLED,
   'outcome-unknown': status.UNKNOWN,
   'mailbox-full': status.RESOURCE_EXHAUSTED,
+  'stream-limit-exceeded': status.RESOURCE_EXHAUSTED,
   'idempotency-conflict': status.ALREADY_EXISTS,
   'deadline-exceeded': status.DEADLINE_EXCEEDED,
   'resource-exhausted': status.RESOURCE_EXHAUSTED,

@@ -1,6 +1,7 @@
 import type { GatewayFact } from '../gateway/facts.ts';
 import type { GrpcFact } from '../grpc/facts.ts';
 import type { HubFact } from '../hub/facts.ts';
+import type { LeaseFact } from '../leases/index.ts';
 import type { StoreFact } from '../sqlite/index.ts';
 
 /** What the process itself tells. */
@@ -21,7 +22,7 @@ export interface OtherFact {
   readonly kind: string;
 }
 
-export type ServerFact = HubFact | GrpcFact | GatewayFact | StoreFact | ProcessFact;
+export type ServerFact = HubFact | GrpcFact | GatewayFact | StoreFact | LeaseFact | ProcessFact;
 export type Observe = (fact: ServerFact | OtherFact) => void;
 
 /** Tells one fact to many; a listener that throws harms neither the others nor the part that spoke. */

@@ -61,6 +61,7 @@ export function serverMetrics(readings: MetricReadings = {}): Metrics {
   const drops = counter('drops_total', 'Peers or data given up to protect the others', 'what');
   const requests = counter('http_requests_total', 'Answered HTTP requests', 'status');
   const watchersClosed = counter('watchers_closed_total', 'Event streams closed', 'reason');
+  const leases = counter('leases_total', 'Leases refused, lost, or troubled by their store', 'what');
   const others = counter('other_facts_total', 'Facts that have no metric of their own');
 
   if (readings.mailboxDepth) reading('signalbox_mailbox_commands', 'Queued commands not ended', readings.mailboxDepth);
@@ -155,6 +156,11 @@ export function serverMetrics(readings: MetricReadings = {}): Metrics {
       case 'disk-trouble':
         storeFailures.inc({ operation: 'prune' });
         return;
+      case 'lease-refused':
+      case 'lease-lost':
+      case 'lease-store-failed':
+        leases.inc({ what: fact.kind.slice('lease-'.length) });
+        return;
       case 'disk-recovered':
       case 'stream-opened':
       case 'gateway-listening':
@@ -201,6 +207,7 @@ const streamEnds = new Set([
   'stalled',
   'idle',
   'expired',
+  'lease-lost',
   'draining',
   'log-failed',
   'closed-by-gateway',
@@ -223,6 +230,7 @@ const codes = new Set([
   'not-found',
   'client-offline',
   'mailbox-full',
+  'stream-limit-exceeded',
   'idempotency-conflict',
   'deadline-exceeded',
   'resource-exhausted',

@@ -131,6 +131,8 @@ const schema = z.strictObject({
   waitingBytes: bytes.optional(),
   mailboxCommands: count(10_000_000).optional(),
   mailboxBytes: bytes.optional(),
+  streamsPerUser: z.number().int().min(0).max(100_000).optional(),
+  streamLeaseMs: ms(1000).optional(),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).optional(),
 } satisfies Record<keyof ServeOptions, z.ZodType>);
 
@@ -222,7 +224,7 @@ function parseVariable(option: keyof ServeOptions, value: string): unknown {
   if ((option === 'grpc' || option === 'http') && value === 'false') return false;
   if (option === 'grpc' || option === 'http' || option === 'hosts' || option === 'origins')
     return value.split(',').map((each) => each.trim());
-  if (/(Ms|Bytes|Commands|^window)$/.test(option)) return Number(value);
+  if (/(Ms|Bytes|Commands|^window|^streamsPerUser)$/.test(option)) return Number(value);
   return value;
 }
 

@@ -12,11 +12,19 @@ type Tuned =
   | 'mailboxCommands'
   | 'mailboxBytes';
 
+/** How streams of users are limited. */
+interface StreamTuning {
+  /** Event streams that one user has open at once, over all nodes; 0: as many as they like. Default: 5. */
+  readonly streamsPerUser: number;
+  /** After so many ms the places of a node that died are free again. Default: 180000. */
+  readonly streamLeaseMs: number;
+}
+
 /** How a hub is tuned: those of its options that depend on where it runs, and how much the log tells. */
-export type Tuning = { readonly [K in Tuned]: NonNullable<HubOptions[K]> } & {
-  /** Level of the log. Default: `info`. */
-  readonly logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
-};
+export type Tuning = { readonly [K in Tuned]: NonNullable<HubOptions[K]> } & StreamTuning & {
+    /** Level of the log. Default: `info`. */
+    readonly logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
+  };
 
 const mebibyte = 1024 * 1024;
 
@@ -31,6 +39,8 @@ const production: Tuning = {
   waitingBytes: 8 * mebibyte,
   mailboxCommands: 10_000,
   mailboxBytes: 64 * mebibyte,
+  streamsPerUser: 5,
+  streamLeaseMs: 180_000,
   logLevel: 'info',
 };
 
@@ -39,7 +49,14 @@ export const presets = {
   /** For devices on real networks. The default. */
   production,
   /** Patience for breakpoints, and a talkative log. */
-  development: { ...production, ping: 'interval', livenessMs: 300_000, stallMs: 300_000, logLevel: 'debug' },
+  development: {
+    ...production,
+    ping: 'interval',
+    livenessMs: 300_000,
+    stallMs: 300_000,
+    streamsPerUser: 64,
+    logLevel: 'debug',
+  },
   /** Short waits, small queues, silence. */
   test: {
     ...production,
@@ -51,6 +68,7 @@ export const presets = {
     waitingCommands: 64,
     mailboxCommands: 100,
     mailboxBytes: mebibyte,
+    streamLeaseMs: 5000,
     logLevel: 'silent',
   },
   /** Deep queues, and pings only where nothing else is said. */
@@ -63,6 +81,7 @@ export const presets = {
     waitingBytes: 64 * mebibyte,
     mailboxCommands: 100_000,
     mailboxBytes: 256 * mebibyte,
+    streamsPerUser: 64,
     logLevel: 'warn',
   },
   /** Early notice of a lost peer, and nothing that waits long. */

@@ -6,6 +6,7 @@ import { type Gateway, serveGateway } from '../gateway/index.ts';
 import { descriptors } from '../grpc/descriptors.ts';
 import { type GrpcServer, type Mount, serveGrpc } from '../grpc/index.ts';
 import { type CommandStore, Hub, memoryCommandStore } from '../hub/index.ts';
+import { type LeaseStore, StreamLeases } from '../leases/index.ts';
 import { type Schemas, schemasFromDescriptors } from '../schemas/index.ts';
 import { openSqlite } from '../sqlite/index.ts';
 import { authenticatorFor, refuseOpenDoors } from './authentication.ts';
@@ -36,6 +37,8 @@ export interface ServeExtras {
 export interface SignalboxServer extends AsyncDisposable {
   readonly hub: Hub;
   readonly log: EventLog;
+  /** The places of users' event streams, for whatever else is to share them; undefined with `streamsPerUser: 0`. */
+  readonly leases: StreamLeases | undefined;
   /** Addresses of the gRPC server, ports filled in. */
   readonly grpc: readonly string[];
   /** URLs of the gateway. */
@@ -85,9 +88,11 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
       new Hub({ ...resolved, node, log: store.log, commands, maxPayloadBytes: resolved.maxMessageBytes, observe }),
       (each) => each.close(),
     );
+    const leases = openLeases(resolved, node, store.leases, parts, observe);
     const running: Running = {
       hub,
       log: store.log,
+      leases,
       parts,
       observe,
       options: resolved,
@@ -131,6 +136,7 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
             keepaliveMs: resolved.sseKeepaliveMs,
             idleLimitMs: resolved.sseIdleLimitMs,
           },
+          leases,
           tickets: ticketBooth(),
           types: extras.types ?? schemasFromDescriptors(Buffer.from(descriptors, 'base64')),
           page: builtInPage(),
@@ -154,6 +160,7 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
 interface Running {
   readonly hub: Hub;
   readonly log: EventLog;
+  readonly leases: StreamLeases | undefined;
   readonly parts: Parts;
   readonly observe: Observe;
   readonly options: ResolvedOptions;
@@ -161,15 +168,35 @@ interface Running {
   gateway: Gateway | undefined;
 }
 
-async function openStore({ data }: ResolvedOptions, parts: Parts, observe: Observe) {
+/** What keeps the state of a process. Without `leases` they live in its memory, as the streams they stand for do. */
+interface Stores {
+  readonly log: EventLog;
+  readonly commands: CommandStore;
+  readonly leases?: LeaseStore;
+}
+
+async function openStore({ data }: ResolvedOptions, parts: Parts, observe: Observe): Promise<Stores> {
   if (data === ':memory:') {
     const log = parts.add('event log', memoryEventLog(), (each) => each.close());
     return { log, commands: parts.add('command store', memoryCommandStore(), (each) => each.close()) };
   }
-  return parts.add('store', await openSqlite({ directory: data, observe }), (each) => each.close());
+  const { log, commands } = parts.add('store', await openSqlite({ directory: data, observe }), (each) => each.close());
+  return { log, commands };
 }
 
-function announce({ hub, log, parts, observe, options, grpc, gateway }: Running): SignalboxServer {
+function openLeases(
+  { streamsPerUser, streamLeaseMs }: ResolvedOptions,
+  holder: string,
+  store: LeaseStore | undefined,
+  parts: Parts,
+  observe: Observe,
+): StreamLeases | undefined {
+  if (streamsPerUser === 0) return undefined;
+  const leases = new StreamLeases({ store, limit: streamsPerUser, ttlMs: streamLeaseMs, holder, observe });
+  return parts.add('leases', leases, (each) => each.close());
+}
+
+function announce({ hub, log, leases, parts, observe, options, grpc, gateway }: Running): SignalboxServer {
   if (options.auth === 'none')
     observe({
       kind: 'server-open',
@@ -194,5 +221,5 @@ function announce({ hub, log, parts, observe, options, grpc, gateway }: Running)
       .then(() => observe({ kind: 'server-closed' }));
     return closing;
   };
-  return { hub, log, ...addresses, options, drain, close, [Symbol.asyncDispose]: close };
+  return { hub, log, leases, ...addresses, options, drain, close, [Symbol.asyncDispose]: close };
 }

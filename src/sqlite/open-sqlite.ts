@@ -3,8 +3,10 @@ import type { EventLog } from '../events/event-log.ts';
 import { EventTail, type EventTailOptions } from '../events/event-tail.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
 import type { CommandStore } from '../hub/command-store.ts';
+import type { LeaseStore } from '../leases/lease-store.ts';
 import { sqliteCommandStore } from './sqlite-command-store.ts';
 import { SqliteEventLog } from './sqlite-event-log.ts';
+import { sqliteLeaseStore } from './sqlite-lease-store.ts';
 import { type StoreFact, StoreThread } from './store-thread.ts';
 
 export interface SqliteOptions {
@@ -39,6 +41,8 @@ export interface SqliteOptions {
 export interface SqliteStore {
   readonly commands: CommandStore;
   readonly log: EventLog;
+  /** Leases that outlive this process by their `ttlMs`, for what outlives it too. */
+  readonly leases: LeaseStore;
   /** Lets what was asked for end, then closes the database. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -72,13 +76,15 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteStore> {
   let epochs: number[];
   try {
     epochs = await thread.call('beginEpoch', [clock.now()]);
+    await thread.call('setLeaseClock', [clock.now()]);
   } catch (error) {
     await thread.close();
     throw error;
   }
   const tail = new EventTail(epochs.at(-1)!, { ...options.memory, clock });
   const log = new SqliteEventLog(thread, tail, epochs, () => clock.now());
-  const stopPruning = pruneRegularly(thread, log, clock, options.pruneEveryMs ?? 5000, observe);
+  const leaseNow = steadyTime(clock);
+  const stopPruning = pruneRegularly(thread, log, clock, leaseNow, options.pruneEveryMs ?? 5000, observe);
   let closing: Promise<void> | undefined;
   const close = async () => {
     stopPruning();
@@ -88,16 +94,24 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteStore> {
   return {
     commands: sqliteCommandStore(thread),
     log,
+    leases: sqliteLeaseStore(thread, leaseNow),
     close: () => (closing ??= close()),
     [Symbol.asyncDispose]: () => (closing ??= close()),
   };
 }
 
-/** Drops events beyond the limits, slice by slice, as long as the store is open. */
+/** The wall clock as it was at the start, and from there on one that is never set. */
+function steadyTime(clock: Clock): () => number {
+  const offset = clock.now() - clock.monotonic();
+  return () => offset + clock.monotonic();
+}
+
+/** Drops events beyond the limits and ended leases, slice by slice, as long as the store is open. */
 function pruneRegularly(
   thread: StoreThread,
   log: SqliteEventLog,
   clock: Clock,
+  leaseNow: () => number,
   everyMs: number,
   observe: (fact: StoreFact) => void,
 ): () => void {
@@ -109,6 +123,7 @@ function pruneRegularly(
   const prune = async () => {
     try {
       while (!isStopped && (await thread.call('pruneEvents', [clock.now(), pruneSlice])) > 0) log.forgetPages();
+      if (!isStopped) await thread.call('pruneLeases', [leaseNow()]);
     } catch (error) {
       if (!isStopped) observe({ kind: 'disk-trouble', error: toHubError(error) });
     }

@@ -32,6 +32,10 @@ export const migrations: readonly string[] = [
    CREATE INDEX commands_due ON commands (due_at_ms, position) WHERE ended_at_ms IS NULL;`,
   // Forgetting ended commands must not read all that are kept.
   'CREATE INDEX commands_ended ON commands (ended_at_ms, position) WHERE ended_at_ms IS NOT NULL;',
+  `CREATE TABLE leases (
+     key TEXT NOT NULL, id TEXT NOT NULL, ttl_ms ANY NOT NULL, ends_at_ms ANY NOT NULL,
+     PRIMARY KEY (key, id)) STRICT, WITHOUT ROWID;
+   CREATE INDEX leases_end ON leases (ends_at_ms);`,
 ];
 
 /** Throws unless `db` is ours (or empty) and not from a newer Signalbox. Returns its schema version, 0 for an empty one. */

@@ -1,11 +1,13 @@
 import type { Database } from 'better-sqlite3';
 import { CommandTable } from './command-table.ts';
 import { type EventRetention, EventTable } from './event-table.ts';
+import { LeaseTable } from './lease-table.ts';
 
 /** Everything the store's thread can be asked, by name. Each is one atomic call. */
 export function storeOperations(db: Database, retention: EventRetention) {
   const commands = new CommandTable(db);
   const events = new EventTable(db, retention);
+  const leases = new LeaseTable(db);
   return {
     add: commands.add.bind(commands),
     markSent: commands.markSent.bind(commands),
@@ -15,6 +17,11 @@ export function storeOperations(db: Database, retention: EventRetention) {
     append: events.append.bind(events),
     pruneEvents: events.prune.bind(events),
     beginEpoch: events.beginEpoch.bind(events),
+    acquireLease: leases.acquire.bind(leases),
+    refreshLease: leases.refresh.bind(leases),
+    releaseLease: leases.release.bind(leases),
+    pruneLeases: leases.prune.bind(leases),
+    setLeaseClock: leases.setClock.bind(leases),
 
     get: commands.get.bind(commands),
     mailbox: commands.mailbox.bind(commands),
@@ -23,6 +30,7 @@ export function storeOperations(db: Database, retention: EventRetention) {
     count: commands.count.bind(commands),
     lastFrom: events.lastFrom.bind(events),
     readEvents: events.read.bind(events),
+    listLeases: leases.list.bind(leases),
     save: events.save.bind(events),
     forget(): void {
       commands.forget();
@@ -43,4 +51,5 @@ export const readOperations: ReadonlySet<StoreOperation> = new Set<StoreOperatio
   'count',
   'lastFrom',
   'readEvents',
+  'listLeases',
 ]);

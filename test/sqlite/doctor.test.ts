@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { ensureSecret } from '../../src/auth/ensure-secret.ts';
 import { doctor, openSqlite } from '../../src/sqlite/index.ts';
+import { migrations } from '../../src/sqlite/schema.ts';
 import { addOptions, queuedCommand, succeeded } from '../contracts/command-store.ts';
 import { newEvent } from '../contracts/event-log.ts';
 import { emptyDirectory, openStore } from './data-directory.ts';
@@ -33,7 +34,7 @@ test('a directory at rest is reported as it is, and not touched', async () => {
     oldestPendingAtMs: 77,
     events: 1,
     channels: 1,
-    schemaVersion: 2,
+    schemaVersion: migrations.length,
     walBytes: 0,
   });
   expect(filesOf(directory)).toEqual(before);

@@ -7,7 +7,7 @@ import { FieldError } from '../problem.ts';
 import type { App, Room } from '../room.ts';
 import { answerStream } from '../sse/answer.ts';
 import { clientView, showClient } from '../views.ts';
-import { clientId, eventStream, flag, problems, streamQuery } from './words.ts';
+import { clientId, eventStream, flag, problems, streamProblems, streamQuery } from './words.ts';
 
 const params = z.strictObject({ id: clientId });
 
@@ -67,7 +67,7 @@ export function addClientRoutes(app: App, room: Room): void {
         tags: ['clients', 'events'],
         params,
         querystring: z.strictObject(streamQuery),
-        response: { 200: eventStream, ...problems },
+        response: { 200: eventStream, ...streamProblems },
       },
     },
     async (request, reply) => {

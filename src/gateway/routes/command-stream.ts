@@ -1,5 +1,6 @@
 import { channelKey, commandChannel } from '../../events/channels.ts';
 import type { EventLog, LogEvent } from '../../events/event-log.ts';
+import type { Lease } from '../../leases/index.ts';
 import type { CommandRecord } from '../../protocol/command.ts';
 import { type CommandState, isTerminal } from '../../protocol/command.ts';
 import type { Room } from '../room.ts';
@@ -13,7 +14,7 @@ export async function answerCommandStream(
   request: AskedForStream,
   reply: StreamReply,
   commandId: string,
-  options: { isNew?: boolean } = {},
+  options: { isNew?: boolean; lease?: Lease | undefined } = {},
 ): Promise<void> {
   const { tenant } = request.principal;
   const { log } = room.options;

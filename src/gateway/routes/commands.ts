@@ -5,7 +5,7 @@ import { requireAnyScope } from '../access.ts';
 import type { App, Room } from '../room.ts';
 import { recordView, showRecord, showUpdate, updateView } from '../views.ts';
 import { answerCommandStream } from './command-stream.ts';
-import { clientId, commandId, eventStream, flag, problems, streamQuery } from './words.ts';
+import { clientId, commandId, eventStream, flag, problems, streamProblems, streamQuery } from './words.ts';
 
 const params = z.strictObject({ id: commandId });
 
@@ -60,7 +60,7 @@ export function addCommandRoutes(app: App, room: Room): void {
         tags: ['commands', 'events'],
         params,
         querystring: z.strictObject(streamQuery),
-        response: { 200: eventStream, 204: z.null().describe('The stream has ended'), ...problems },
+        response: { 200: eventStream, 204: z.null().describe('The stream has ended'), ...streamProblems },
       },
     },
     async (request, reply) => {

@@ -4,7 +4,7 @@ import { channelKey, checkChannelName } from '../../events/channels.ts';
 import { FieldError } from '../problem.ts';
 import type { App, Room } from '../room.ts';
 import { answerStream } from '../sse/answer.ts';
-import { eventStream, problems, streamQuery } from './words.ts';
+import { eventStream, streamProblems, streamQuery } from './words.ts';
 
 /** Most channels of one stream. */
 const maxChannels = 16;
@@ -23,7 +23,7 @@ export function addEventRoutes(app: App, room: Room): void {
             .describe(`1 to ${maxChannels} channels: repeat the parameter`),
           ...streamQuery,
         }),
-        response: { 200: eventStream, ...problems },
+        response: { 200: eventStream, ...streamProblems },
       },
     },
     async (request, reply) => {

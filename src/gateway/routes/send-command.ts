@@ -9,9 +9,10 @@ import { isTerminalUpdate } from '../../protocol/command.ts';
 import type { PayloadJson } from '../../schemas/payload-json.ts';
 import { FieldError } from '../problem.ts';
 import type { App, Room } from '../room.ts';
+import { acquireStreamLease } from '../sse/stream-lease.ts';
 import { showUpdate, updateView } from '../views.ts';
 import { answerCommandStream } from './command-stream.ts';
-import { clientId, eventStream, problems } from './words.ts';
+import { clientId, eventStream, streamProblems } from './words.ts';
 
 // Milliseconds that a timer can wait, and that the wire can carry.
 const duration = (least: number) =>
@@ -67,7 +68,7 @@ export function addSendRoute(app: App, room: Room): void {
         response: {
           200: { ...eventStream, content: { 'application/json': { schema: updateView }, ...eventStream.content } },
           202: updateView.describe('Accepted, and not ended yet'),
-          ...problems,
+          ...streamProblems,
         },
       },
     },
@@ -77,8 +78,15 @@ export function addSendRoute(app: App, room: Room): void {
       const command = commandOf(principal.tenant, request.params.id, body, request.headers, room.types);
       const accept = request.headers.accept ?? '';
       if (accept.includes('text/event-stream')) {
-        const accepted = await follow(room, command, () => true, neverLeaves);
-        await answerCommandStream(room, request, reply, accepted.commandId, { isNew: true });
+        // Before the command is on its way: what is refused has done nothing.
+        const lease = await acquireStreamLease(room, principal);
+        try {
+          const accepted = await follow(room, command, () => true, neverLeaves);
+          await answerCommandStream(room, request, reply, accepted.commandId, { isNew: true, lease });
+        } catch (error) {
+          await lease?.release();
+          throw error;
+        }
         return reply;
       }
       const wait = body.wait ?? (command.whenOffline === 'queue' ? 'accepted' : 'result');

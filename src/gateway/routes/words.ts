@@ -41,6 +41,16 @@ const problemContent = {
 /** The error answers that every route can give. */
 export const problems = { '4xx': problemContent, '5xx': problemContent };
 
+/** The same of routes that answer with an event stream. */
+export const streamProblems = {
+  429: {
+    ...problemContent,
+    description:
+      'All event streams that the caller may have are open (`stream-limit-exceeded`), or all of the gateway. `Retry-After` tells when a place is free at the latest, unless its holder stays',
+  },
+  ...problems,
+};
+
 /** An answer that is an event stream. */
 export const eventStream = {
   description: 'Server-sent events; `data` is one line of JSON: `{channel, epoch, seq, type, at, data}`',

@@ -1,8 +1,10 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { LogEvent } from '../../events/event-log.ts';
+import type { Lease } from '../../leases/index.ts';
 import { RequestError } from '../problem.ts';
 import type { Room } from '../room.ts';
 import { streamHeaders } from './stream-headers.ts';
+import { acquireStreamLease } from './stream-lease.ts';
 import type { PreparedStream } from './streams.ts';
 
 export interface StreamAnswer {
@@ -17,6 +19,8 @@ export interface StreamAnswer {
   readonly closing?: Buffer | undefined;
   /** Ignores where the request wants to go on: for the answer to a POST. */
   readonly isNew?: boolean;
+  /** The caller's place, where it was taken before. Released with the stream, and where there will be none. */
+  readonly lease?: Lease | undefined;
   readonly headers?: Record<string, string>;
 }
 
@@ -64,15 +68,18 @@ export async function answerStream(
     idleLimitMs: answer.idleLimitMs,
     closing: answer.closing,
   });
+  let { lease } = answer;
   try {
     if (cursor !== undefined && (await answer.isEnded?.(stream)) === true) {
       stream.release();
       return finish(204, { 'cache-control': 'no-store' });
     }
+    lease ??= await acquireStreamLease(room, principal);
     reply.hijack();
-    stream.start(reply.raw, headers);
+    stream.start(reply.raw, headers, lease);
   } catch (error) {
     stream.release();
+    await lease?.release();
     throw error;
   }
 }

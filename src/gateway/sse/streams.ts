@@ -5,6 +5,7 @@ import { channelName } from '../../events/channels.ts';
 import { cursorChannels, decodeCursor } from '../../events/cursor.ts';
 import type { EventLog, LogEvent, Position } from '../../events/event-log.ts';
 import type { Clock } from '../../flow/clock.ts';
+import type { Lease } from '../../leases/index.ts';
 import type { GatewayFact } from '../facts.ts';
 import { Audience } from './audience.ts';
 import { Batch } from './batch.ts';
@@ -49,8 +50,12 @@ export interface StreamRequest {
 /** A stream that has its place and its positions, and is not answered yet. */
 export interface PreparedStream {
   readonly positions: readonly Position[];
-  /** Sends the headers and everything after them. */
-  start(response: ServerResponse | Http2ServerResponse, headers: Record<string, string | string[]>): void;
+  /** Sends the headers and everything after them. `lease` is released with the stream, and ends it when it is lost. */
+  start(
+    response: ServerResponse | Http2ServerResponse,
+    headers: Record<string, string | string[]>,
+    lease?: Lease,
+  ): void;
   /** Gives the place back; to be called unless `start` was. */
   release(): void;
 }
@@ -120,8 +125,12 @@ export class Streams {
       return {
         positions: places.map(({ at }) => at),
         release,
-        start: (response, headers) => {
-          this.#start(watcher, response, headers, isUnreadable, release);
+        start: (response, headers, lease) => {
+          this.#start(watcher, response, headers, isUnreadable, () => {
+            release();
+            void lease?.release();
+          });
+          if (lease !== undefined) this.#endWith(watcher, lease);
           if (request.closing !== undefined && watcher.sink !== undefined)
             this.#finish(watcher, 'finished', request.closing);
         },
@@ -148,6 +157,14 @@ export class Streams {
     this.#isDraining = true;
     for (const watcher of this.#watchers) this.#cut(watcher, 'closed-by-gateway');
     this.#letGo?.();
+  }
+
+  /** A stream without its place must end; its browser comes back for another one. */
+  #endWith(watcher: Watcher, { signal }: Lease): void {
+    if (!this.#watchers.has(watcher)) return;
+    const onLost = () => this.#finish(watcher, 'lease-lost', hubFrame('hub.lease-lost', {}));
+    if (signal.aborted) onLost();
+    else signal.addEventListener('abort', onLost, { once: true });
   }
 
   #join(keys: readonly string[]): Audience {

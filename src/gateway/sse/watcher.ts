@@ -12,6 +12,7 @@ export type StreamEnd =
   | 'stalled'
   | 'idle'
   | 'expired'
+  | 'lease-lost'
   | 'draining'
   | 'log-failed'
   | 'closed-by-gateway';
