@@ -1,8 +1,10 @@
 import type { ServerHttp2Stream } from 'node:http2';
 import { constants } from 'node:http2';
 import { Metadata, type ServerDuplexStream } from '@grpc/grpc-js';
+import { HubError, toHubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
-import type { CallStatus } from './status.ts';
+import { MessageSplitter } from './message-splitter.ts';
+import { type CallStatus, statusOfError } from './status.ts';
 
 /** A bidi call of grpc-js, registered with Buffer codecs. */
 export type BufferCall = ServerDuplexStream<Buffer, Buffer>;
@@ -16,15 +18,17 @@ export interface RawCallListener {
 }
 
 /**
- * One bidi call as messages of bytes, written past grpc-js straight onto its http2 stream: that joins messages that
- * wait into one write, counts bytes where grpc-js counts 16 messages, and can reset a peer that never reads,
- * which grpc-js cannot. Reading, headers, status and deadlines stay with grpc-js.
+ * One bidi call as messages of bytes, written and read past grpc-js straight on its http2 stream: that joins messages
+ * that wait into one write, counts bytes where grpc-js counts 16 messages, spares a promise and a pause of the stream
+ * for each message that comes, and can reset a peer that never reads, which grpc-js cannot. Headers, status, deadlines
+ * and compressed messages stay with grpc-js.
  */
 export class RawCall {
   readonly peer: string;
   readonly metadata: Metadata;
   readonly path: string;
   readonly #call: BufferCall;
+  readonly #inner: InnerCall;
   readonly #stream: ServerHttp2Stream;
   readonly #clock: Clock;
   readonly #open: Set<RawCall>;
@@ -37,7 +41,8 @@ export class RawCall {
   constructor(call: BufferCall, clock: Clock, open: Set<RawCall>) {
     this.#call = call;
     this.#clock = clock;
-    this.#stream = http2StreamOf(call);
+    this.#inner = innerCallOf(call);
+    this.#stream = this.#inner.stream;
     this.peer = call.getPeer();
     this.metadata = call.metadata;
     this.path = call.getPath();
@@ -61,9 +66,34 @@ export class RawCall {
     }
     this.#listener = listener;
     this.#stream.on('drain', () => listener.onWritable());
-    this.#call.on('data', (bytes: Buffer) => listener.onMessage(bytes));
-    // Who sends no more cannot acknowledge either: half closed is closed.
-    this.#call.once('end', () => this.end());
+    const { incomingEncoding, maxReceiveMessageSize } = this.#inner;
+    if (incomingEncoding === 'identity') this.#read(listener, maxReceiveMessageSize);
+    else {
+      this.#call.on('data', (bytes: Buffer) => listener.onMessage(bytes));
+      // Who sends no more cannot acknowledge either: half closed is closed.
+      this.#call.once('end', () => this.end());
+    }
+  }
+
+  #read(listener: RawCallListener, maxBytes: number): void {
+    const splitter = new MessageSplitter(maxBytes, (message) => {
+      if (!this.#isEnding) listener.onMessage(message);
+    });
+    // Nobody has asked grpc-js to read, so all that came is still in the stream.
+    this.#stream.removeAllListeners('data');
+    this.#stream.on('data', (chunk: Buffer) => {
+      if (this.#isEnding) return;
+      try {
+        splitter.take(chunk);
+      } catch (thrown) {
+        this.end(statusOfError(toHubError(thrown)));
+      }
+    });
+    this.#stream.once('end', () => {
+      if (!splitter.isInside) this.end();
+      else this.end(statusOfError(new HubError('invalid-argument', 'the stream ended within a message')));
+    });
+    this.#stream.resume();
   }
 
   /** Writes one message. False: the stream is full, or ended; `onWritable` comes only in the first case. */
@@ -104,21 +134,34 @@ export class RawCall {
   }
 }
 
+/** What grpc-js knows of a call and shows nobody. */
+interface InnerCall {
+  readonly stream: ServerHttp2Stream;
+  readonly incomingEncoding: string;
+  readonly maxReceiveMessageSize: number;
+}
+
 /**
- * The http2 stream under a grpc-js call. grpc-js has no public way to it; a version that keeps it elsewhere fails
- * here, at the first call, and in the tests.
+ * The http2 stream under a grpc-js call, and what its headers agreed on. grpc-js has no public way to it; a version that
+ * keeps it elsewhere fails here, at the first call, and in the tests.
  */
-export function http2StreamOf(call: object): ServerHttp2Stream {
+function innerCallOf(call: object): InnerCall {
   const inner: unknown = Reflect.get(call, 'call');
-  const stream: unknown = typeof inner === 'object' && inner !== null ? Reflect.get(inner, 'stream') : undefined;
-  if (isHttp2Stream(stream)) return stream;
+  if (isInnerCall(inner)) return inner;
   throw new Error('this version of @grpc/grpc-js keeps its http2 stream in another place (expected call.call.stream)');
 }
 
-function isHttp2Stream(value: unknown): value is ServerHttp2Stream {
+/** The http2 stream under a grpc-js call. */
+export const http2StreamOf = (call: object): ServerHttp2Stream => innerCallOf(call).stream;
+
+function isInnerCall(value: unknown): value is InnerCall {
+  if (typeof value !== 'object' || value === null) return false;
+  const stream: unknown = Reflect.get(value, 'stream');
   return (
-    typeof value === 'object' &&
-    value !== null &&
-    ['close', 'cork', 'uncork', 'write', 'destroy'].every((name) => typeof Reflect.get(value, name) === 'function')
+    typeof stream === 'object' &&
+    stream !== null &&
+    ['close', 'write', 'destroy', 'pause'].every((name) => typeof Reflect.get(stream, name) === 'function') &&
+    typeof Reflect.get(value, 'incomingEncoding') === 'string' &&
+    typeof Reflect.get(value, 'maxReceiveMessageSize') === 'number'
   );
 }
