@@ -13,6 +13,8 @@ export type HubErrorCode =
   | 'mailbox-full'
   | 'stream-limit-exceeded'
   | 'idempotency-conflict'
+  | 'task-failed'
+  | 'task-cancelled'
   | 'deadline-exceeded'
   | 'resource-exhausted'
   | 'unavailable'

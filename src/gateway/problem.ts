@@ -15,6 +15,8 @@ export const httpStatus = {
   'mailbox-full': 429,
   'stream-limit-exceeded': 429,
   'idempotency-conflict': 409,
+  'task-failed': 502,
+  'task-cancelled': 409,
   'deadline-exceeded': 504,
   'resource-exhausted': 429,
   unavailable: 503,

@@ -16,6 +16,8 @@ export const grpcStatus = {
   'mailbox-full': status.RESOURCE_EXHAUSTED,
   'stream-limit-exceeded': status.RESOURCE_EXHAUSTED,
   'idempotency-conflict': status.ALREADY_EXISTS,
+  'task-failed': status.ABORTED,
+  'task-cancelled': status.CANCELLED,
   'deadline-exceeded': status.DEADLINE_EXCEEDED,
   'resource-exhausted': status.RESOURCE_EXHAUSTED,
   unavailable: status.UNAVAILABLE,

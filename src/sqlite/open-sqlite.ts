@@ -4,9 +4,11 @@ import { EventTail, type EventTailOptions } from '../events/event-tail.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
 import type { CommandStore } from '../hub/command-store.ts';
 import type { LeaseStore } from '../leases/lease-store.ts';
+import type { RunStore } from '../tasks/run-store.ts';
 import { sqliteCommandStore } from './sqlite-command-store.ts';
 import { SqliteEventLog } from './sqlite-event-log.ts';
 import { sqliteLeaseStore } from './sqlite-lease-store.ts';
+import { sqliteRunStore } from './sqlite-run-store.ts';
 import { type StoreFact, StoreThread } from './store-thread.ts';
 
 export interface SqliteOptions {
@@ -43,6 +45,8 @@ export interface SqliteStore {
   readonly log: EventLog;
   /** Leases that outlive this process by their `ttlMs`, for what outlives it too. */
   readonly leases: LeaseStore;
+  /** Runs of tasks. What another process had claimed before it ended is up to be claimed at once. */
+  readonly runs: RunStore;
   /** Lets what was asked for end, then closes the database. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -77,6 +81,7 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteStore> {
   try {
     epochs = await thread.call('beginEpoch', [clock.now()]);
     await thread.call('setLeaseClock', [clock.now()]);
+    await thread.call('orphanRuns', []);
   } catch (error) {
     await thread.close();
     throw error;
@@ -95,6 +100,7 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteStore> {
     commands: sqliteCommandStore(thread),
     log,
     leases: sqliteLeaseStore(thread, leaseNow),
+    runs: sqliteRunStore(thread),
     close: () => (closing ??= close()),
     [Symbol.asyncDispose]: () => (closing ??= close()),
   };

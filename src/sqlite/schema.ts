@@ -36,6 +36,26 @@ export const migrations: readonly string[] = [
      key TEXT NOT NULL, id TEXT NOT NULL, ttl_ms ANY NOT NULL, ends_at_ms ANY NOT NULL,
      PRIMARY KEY (key, id)) STRICT, WITHOUT ROWID;
    CREATE INDEX leases_end ON leases (ends_at_ms);`,
+  // Runs of tasks. `phase` says in which line a run stands: 0 waits for its time, 1 is ready, 2 waits for a place of
+  // its limit key, 3 is running, 4 has ended.
+  `CREATE TABLE runs (
+     position INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, tenant TEXT NOT NULL, task TEXT NOT NULL,
+     input TEXT NOT NULL, owner TEXT, tags TEXT NOT NULL, priority INTEGER NOT NULL, idempotency_key TEXT,
+     concurrency TEXT, limit_key TEXT, phase INTEGER NOT NULL, state TEXT NOT NULL, epoch INTEGER NOT NULL,
+     failures INTEGER NOT NULL, crashes INTEGER NOT NULL, due_at_ms ANY NOT NULL, deadline_ms ANY,
+     claimed_until_ms ANY, created_at_ms ANY NOT NULL, started_at_ms ANY, updated_at_ms ANY NOT NULL, ended_at_ms ANY,
+     cancel_reason TEXT, checkpoint TEXT, result TEXT, error_code TEXT, error_message TEXT,
+     announced INTEGER NOT NULL DEFAULT 0) STRICT;
+   CREATE UNIQUE INDEX runs_by_key ON runs (tenant, task, idempotency_key) WHERE idempotency_key IS NOT NULL;
+   CREATE INDEX runs_by_tenant ON runs (tenant, position);
+   CREATE INDEX runs_by_owner ON runs (tenant, owner, position) WHERE owner IS NOT NULL;
+   CREATE INDEX runs_later ON runs (due_at_ms) WHERE phase = 0;
+   CREATE INDEX runs_ready ON runs (priority DESC, position) WHERE phase = 1;
+   CREATE INDEX runs_claimed ON runs (claimed_until_ms) WHERE phase = 3;
+   CREATE INDEX runs_limited ON runs (limit_key, phase, position) WHERE limit_key IS NOT NULL AND phase < 4;
+   CREATE INDEX runs_with_deadline ON runs (deadline_ms) WHERE phase < 3 AND deadline_ms IS NOT NULL;
+   CREATE INDEX runs_unannounced ON runs (position) WHERE phase = 4 AND announced = 0;
+   CREATE INDEX runs_ended ON runs (ended_at_ms, position) WHERE phase = 4;`,
 ];
 
 /** Throws unless `db` is ours (or empty) and not from a newer Signalbox. Returns its schema version, 0 for an empty one. */

@@ -2,12 +2,14 @@ import type { Database } from 'better-sqlite3';
 import { CommandTable } from './command-table.ts';
 import { type EventRetention, EventTable } from './event-table.ts';
 import { LeaseTable } from './lease-table.ts';
+import { RunTable } from './run-table.ts';
 
 /** Everything the store's thread can be asked, by name. Each is one atomic call. */
 export function storeOperations(db: Database, retention: EventRetention) {
   const commands = new CommandTable(db);
   const events = new EventTable(db, retention);
   const leases = new LeaseTable(db);
+  const runs = new RunTable(db);
   return {
     add: commands.add.bind(commands),
     markSent: commands.markSent.bind(commands),
@@ -22,6 +24,15 @@ export function storeOperations(db: Database, retention: EventRetention) {
     releaseLease: leases.release.bind(leases),
     pruneLeases: leases.prune.bind(leases),
     setLeaseClock: leases.setClock.bind(leases),
+    addRun: runs.add.bind(runs),
+    claimRuns: runs.claim.bind(runs),
+    renewClaims: runs.renew.bind(runs),
+    checkpointRun: runs.checkpoint.bind(runs),
+    settleRun: runs.settle.bind(runs),
+    cancelRun: runs.cancel.bind(runs),
+    runsAnnounced: runs.announced.bind(runs),
+    pruneRuns: runs.prune.bind(runs),
+    orphanRuns: runs.orphan.bind(runs),
 
     get: commands.get.bind(commands),
     mailbox: commands.mailbox.bind(commands),
@@ -31,10 +42,14 @@ export function storeOperations(db: Database, retention: EventRetention) {
     lastFrom: events.lastFrom.bind(events),
     readEvents: events.read.bind(events),
     listLeases: leases.list.bind(leases),
+    getRun: runs.get.bind(runs),
+    listRuns: runs.list.bind(runs),
+    unannouncedRuns: runs.unannounced.bind(runs),
     save: events.save.bind(events),
     forget(): void {
       commands.forget();
       events.forget();
+      runs.forget();
     },
   };
 }
@@ -52,4 +67,7 @@ export const readOperations: ReadonlySet<StoreOperation> = new Set<StoreOperatio
   'lastFrom',
   'readEvents',
   'listLeases',
+  'getRun',
+  'listRuns',
+  'unannouncedRuns',
 ]);

@@ -1,0 +1,42 @@
+export {
+  type ConcurrencyOptions,
+  defineTask,
+  type Isolation,
+  isTask,
+  type RetryOptions,
+  type Task,
+  type TaskInput,
+  type TaskOutput,
+  type TimeoutOptions,
+} from './define-task.ts';
+export type { TaskFact } from './facts.ts';
+export { memoryRunStore } from './memory-run-store.ts';
+export {
+  isTerminalRun,
+  type Run,
+  type RunConcurrency,
+  type RunError,
+  type RunState,
+  runChannel,
+  type TerminalRunState,
+  userChannel,
+  type WhenFull,
+} from './run.ts';
+export type {
+  AddRunOutcome,
+  AttemptEnd,
+  Claim,
+  Claimed,
+  ClaimRequest,
+  NewRun,
+  RenewOutcome,
+  RunFilter,
+  RunStore,
+} from './run-store.ts';
+export type { StandardSchema } from './standard-schema.ts';
+export { type LogLevel, StreamContext, type StreamContextFields, type StreamContextJson } from './stream-context.ts';
+export { type StreamEvent, type StreamSink, setStreamSink } from './stream-sink.ts';
+export type { EventSchemas, TaskContext } from './task-context.ts';
+export { type EngineWorker, pollingEngine, type TaskEngine } from './task-engine.ts';
+export { TaskHandle, type WatchRunOptions } from './task-handle.ts';
+export { Tasks, type TasksOptions, type TriggerOptions } from './tasks.ts';

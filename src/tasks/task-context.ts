@@ -1,0 +1,41 @@
+import type { OutputOf, StandardSchema } from './standard-schema.ts';
+import type { LogLevel, StreamContext } from './stream-context.ts';
+
+/** Events of a task by name, each with the schema of its data. */
+export type EventSchemas = Readonly<Record<string, StandardSchema>>;
+
+type DataOf<S> = S extends StandardSchema<infer Input, infer _> ? Input : OutputOf<S>;
+
+/**
+ * What a running task has in hand. Everything it tells goes to the run's channel, in order, and is kept. What it tells
+ * after its claim was lost is refused with `task-cancelled`.
+ */
+export interface TaskContext<Events extends EventSchemas = EventSchemas> {
+  readonly runId: string;
+  readonly task: string;
+  readonly tenant: string;
+  readonly owner: string | undefined;
+  /** 1 for the first try; grows with each claim of the run. */
+  readonly attempt: number;
+  /** Aborted when the run is cancelled, its time is over, its worker closes, or its claim is lost. */
+  readonly signal: AbortSignal;
+  /** What `checkpoint` kept last, in this attempt or one before; undefined: nothing. */
+  readonly lastCheckpoint: unknown;
+  /** The same stream as an object that can be handed on: to another thread or process. */
+  readonly stream: StreamContext;
+  /** An event of the task's own. Resolves once it is kept; need not be waited for. */
+  emit<Name extends keyof Events & string>(type: Name, data: DataOf<Events[Name]>): Promise<void>;
+  log(message: string, level?: LogLevel): Promise<void>;
+  /** `percent`: 0 to 100. */
+  progress(percent: number, step?: string, message?: string): Promise<void>;
+  data(data: unknown): Promise<void>;
+  /** Tells of an error that the task goes on after. */
+  error(message: string, details?: unknown): Promise<void>;
+  /**
+   * Tells what a source yields, as `data` events: texts are joined over `rollUpMs` (default 40, at most 500, 0 for none)
+   * and returned as one, other things go one by one.
+   */
+  pipe(source: AsyncIterable<unknown> | Iterable<unknown>, options?: { rollUpMs?: number }): Promise<string>;
+  /** Keeps where the work stands, for the attempt after a crash or failure. Resolves once it is on disk. */
+  checkpoint(state: unknown): Promise<void>;
+}

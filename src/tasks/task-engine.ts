@@ -1,0 +1,66 @@
+import { type Clock, systemClock } from '../flow/clock.ts';
+import type { Run } from './run.ts';
+
+/** What an engine works for. */
+export interface EngineWorker {
+  /** Takes what is due, as far as there is room. Resolves to the Unix ms when to look again; undefined: when hinted. */
+  poll(): Promise<number | undefined>;
+  /** Takes one run, if it is there to be taken, and resolves when this attempt has ended. */
+  run(runId: string): Promise<void>;
+}
+
+/**
+ * Brings runs that are due to workers. It only ever hints: what may run is decided by claiming it in the store, so that
+ * a hint may come late, twice, or to several workers, and costs no more than time.
+ */
+export interface TaskEngine {
+  /** A run is (or will be) due; without one: look again. */
+  hint(run?: Pick<Run, 'id' | 'task' | 'dueAtMs' | 'priority'>): void;
+  /** Begins to bring work to this process. */
+  start(worker: EngineWorker): void;
+  /** Brings no more work. */
+  close(): Promise<void>;
+}
+
+export interface PollingEngineOptions {
+  /** The store is looked at at least this often, in ms, in case a hint was lost. Default: 5000. */
+  readonly pollMs?: number | undefined;
+  readonly clock?: Clock | undefined;
+}
+
+/** The embedded engine: it looks into the store when something was hinted, when the next run is due, and now and then. */
+export function pollingEngine({ pollMs = 5000, clock = systemClock }: PollingEngineOptions = {}): TaskEngine {
+  let worker: EngineWorker | undefined;
+  let looking: Promise<void> | undefined;
+  let isHinted = false;
+  let letGo: () => void = () => undefined;
+
+  const look = async (to: EngineWorker): Promise<void> => {
+    let nextMs: number | undefined;
+    do {
+      isHinted = false;
+      nextMs = await to.poll();
+    } while (isHinted && worker);
+    looking = undefined;
+    if (!worker) return;
+    const waitMs = nextMs === undefined ? pollMs : Math.max(1, Math.min(pollMs, nextMs - clock.now()));
+    letGo();
+    letGo = clock.after(waitMs, hint);
+  };
+  const hint = (): void => {
+    isHinted = true;
+    if (worker) looking ??= look(worker);
+  };
+  return {
+    hint,
+    start(given) {
+      worker = given;
+      hint();
+    },
+    async close() {
+      worker = undefined;
+      letGo();
+      await looking;
+    },
+  };
+}

@@ -1,0 +1,310 @@
+import { HubError, toHubError } from '../errors.ts';
+import { channelKey } from '../events/channels.ts';
+import type { EventLog } from '../events/event-log.ts';
+import { Backoff } from '../flow/backoff.ts';
+import type { Clock } from '../flow/clock.ts';
+import { ActiveRun } from './active-run.ts';
+import type { Announcer } from './announcer.ts';
+import { contextOf } from './announcer.ts';
+import { attempt } from './attempt.ts';
+import type { Task } from './define-task.ts';
+import type { TaskFact } from './facts.ts';
+import type { HostPools } from './isolation/host-pools.ts';
+import { isTerminalRun, type Run, runChannel } from './run.ts';
+import type { AttemptEnd, RunStore } from './run-store.ts';
+import type { StreamEvent, StreamSink } from './stream-sink.ts';
+import type { EngineWorker } from './task-engine.ts';
+
+export interface TaskWorkerOptions {
+  readonly store: RunStore;
+  readonly log: EventLog;
+  readonly announcer: Announcer;
+  readonly tasks: ReadonlyMap<string, Task>;
+  readonly hosts: HostPools;
+  readonly name: string;
+  readonly concurrency: number;
+  readonly leaseMs: number;
+  readonly maxCrashes: number;
+  readonly maxResultBytes: number;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly observe: (fact: TaskFact) => void;
+  /** There is room again, or a run is due. */
+  readonly onRoom: (run?: Run) => void;
+}
+
+/** Claims runs, does them, keeps their claims while they last, and settles them. */
+export class TaskWorker implements EngineWorker {
+  readonly #options: TaskWorkerOptions;
+  readonly #active = new Map<string, ActiveRun>();
+  readonly #attempts = new Set<Promise<void>>();
+  #claiming = 0;
+  #isClosing = false;
+  #renewing: Promise<void> | undefined;
+  #renewedAtMs: number;
+  #letGo: (() => void) | undefined;
+
+  constructor(options: TaskWorkerOptions) {
+    this.#options = options;
+    this.#renewedAtMs = options.clock.monotonic();
+  }
+
+  /** Runs under way here. */
+  get load(): number {
+    return this.#active.size;
+  }
+
+  async poll(): Promise<number | undefined> {
+    const { concurrency, clock, observe } = this.#options;
+    const room = concurrency - this.#active.size - this.#claiming;
+    if (this.#isClosing || room <= 0) return undefined;
+    try {
+      return await this.#claim(room);
+    } catch (error) {
+      if (this.#isClosing) return undefined;
+      observe({ kind: 'tasks-failed', operation: 'claim runs', error: toHubError(error) });
+      return clock.now() + 1000;
+    }
+  }
+
+  async run(runId: string): Promise<void> {
+    if (this.#isClosing) return;
+    await this.#claim(1, runId);
+    await this.#attemptOf.get(runId);
+  }
+
+  /** Tells a run of this process to stop; false when it is not here. */
+  stop(runId: string, reason: string): boolean {
+    const active = this.#active.get(runId);
+    active?.stop({ kind: 'cancelled', reason });
+    return active !== undefined;
+  }
+
+  isRunning(runId: string): boolean {
+    return this.#active.has(runId);
+  }
+
+  /** Where the streams of this worker's runs lead: to the log, as long as their claim stands. */
+  readonly sink: StreamSink = {
+    append: (event) => {
+      const active = this.#standing(event);
+      if (active.isSafe) return this.#append(event);
+      // This process stood still for so long that another one may have the run: ask before anything is told.
+      return this.#renew().then(() => {
+        this.#standing(event);
+        return this.#append(event);
+      });
+    },
+  };
+
+  /** Takes no more runs; lets those under way end, for at most `timeoutMs`, then stops them and gives them back. */
+  async close(timeoutMs: number): Promise<void> {
+    this.#isClosing = true;
+    let letGo: () => void = () => undefined;
+    const overdue = new Promise<void>((resolve) => {
+      letGo = this.#options.clock.after(timeoutMs, resolve);
+    });
+    if (timeoutMs > 0) await Promise.race([this.#allEnded(), overdue]);
+    letGo();
+    for (const active of this.#active.values()) active.stop({ kind: 'closing' });
+    await this.#allEnded();
+    this.#letGo?.();
+  }
+
+  readonly #attemptOf = new Map<string, Promise<void>>();
+
+  async #allEnded(): Promise<void> {
+    while (this.#attempts.size > 0) await Promise.all(this.#attempts);
+  }
+
+  async #claim(limit: number, id?: string): Promise<number | undefined> {
+    const { store, tasks, leaseMs, maxCrashes, name, clock, announcer } = this.#options;
+    // Own runs whose time ran out while this process stood still are not to be taken for lost ones.
+    if (this.#active.size > 0 && clock.monotonic() - this.#renewedAtMs >= leaseMs / 2) await this.#renew();
+    const askedAtMs = clock.monotonic();
+    const nowMs = clock.now();
+    this.#claiming += limit;
+    try {
+      const { runs, ended, nextDueMs } = await store.claim({
+        worker: name,
+        tasks: [...tasks.keys()],
+        id,
+        limit,
+        nowMs,
+        untilMs: nowMs + leaseMs,
+        maxCrashes,
+      });
+      for (const run of ended) void this.#announceEnd(run, announcer);
+      for (const run of runs) this.#begin(run, askedAtMs + leaseMs);
+      return nextDueMs;
+    } finally {
+      this.#claiming -= limit;
+    }
+  }
+
+  #begin(run: Run, safeUntilMs: number): void {
+    const { clock, observe } = this.#options;
+    this.#active.get(run.id)?.stop({ kind: 'lost' });
+    const active = new ActiveRun(run, clock, safeUntilMs);
+    this.#active.set(run.id, active);
+    const waitedMs = Math.max(0, clock.now() - run.dueAtMs);
+    const { tenant, id: runId, task, epoch } = run;
+    observe({ kind: 'run-started', tenant, runId, task, attempt: epoch, waitedMs });
+    if (run.cancelReason !== undefined) active.stop({ kind: 'cancelled', reason: run.cancelReason });
+    this.#keepRenewing();
+    const ended = this.#perform(active).finally(() => {
+      this.#attempts.delete(ended);
+      if (this.#attemptOf.get(run.id) === ended) this.#attemptOf.delete(run.id);
+      if (this.#active.get(run.id) === active) this.#active.delete(run.id);
+      this.#options.onRoom();
+    });
+    this.#attempts.add(ended);
+    this.#attemptOf.set(run.id, ended);
+  }
+
+  async #perform(active: ActiveRun): Promise<void> {
+    const { tasks, hosts, clock, random, maxResultBytes, observe } = this.#options;
+    const { run } = active;
+    try {
+      this.#tellStart(run);
+      const task = tasks.get(run.task)!;
+      const end = await attempt(task, active, { hosts, clock, random, maxResultBytes, worker: this });
+      if (active.stopped?.kind === 'lost') {
+        observe({ kind: 'run-lost', tenant: run.tenant, runId: run.id, task: run.task });
+        return;
+      }
+      await this.#settle(active, end);
+    } catch (error) {
+      // The claim runs out, and the run is taken up again.
+      observe({ kind: 'tasks-failed', operation: 'do a run', error: toHubError(error) });
+    }
+  }
+
+  #tellStart(run: Run): void {
+    const { observe } = this.#options;
+    const again = run.failures > 0 ? 'failed' : run.crashes > 0 ? 'worker-lost' : 'released';
+    const data =
+      run.epoch === 1
+        ? { context: contextOf(run) }
+        : { attempt: run.epoch, reason: again, error: run.error?.message, context: contextOf(run) };
+    this.#tell(run, run.epoch === 1 ? 'task.started' : 'hub.attempt', data)?.catch((error: unknown) =>
+      observe({ kind: 'tasks-failed', operation: 'tell of an attempt', error: toHubError(error) }),
+    );
+  }
+
+  async #settle(active: ActiveRun, end: AttemptEnd): Promise<void> {
+    const { store, clock, random, announcer, observe, onRoom } = this.#options;
+    const { run, claim } = active;
+    active.isSettling = true;
+    if (end.kind === 'retry') {
+      const details = { attempt: run.epoch, code: end.error.code, retryAt: new Date(end.dueAtMs).toISOString() };
+      await this.#tell(run, 'error', { message: end.error.message, details, context: contextOf(run) });
+    }
+    const backoff = new Backoff({ minMs: 100, maxMs: 2000, random });
+    for (;;) {
+      try {
+        const settled = await store.settle(claim, end, clock.now());
+        if (!settled) observe({ kind: 'run-lost', tenant: run.tenant, runId: run.id, task: run.task });
+        else if (isTerminalRun(settled.state)) await this.#announceEnd(settled, announcer);
+        else {
+          if (end.kind === 'retry')
+            observe({
+              kind: 'run-retried',
+              tenant: run.tenant,
+              runId: run.id,
+              task: run.task,
+              attempt: run.epoch,
+              message: end.error.message,
+            });
+          onRoom(settled);
+        }
+        return;
+      } catch (error) {
+        observe({ kind: 'tasks-failed', operation: 'settle a run', error: toHubError(error) });
+        // While the claim stands the end can still be told; closing does not wait for a store that is gone.
+        if (this.#isClosing || active.stopped?.kind === 'lost' || backoff.attempts >= 20) return;
+        await new Promise<void>((resolve) => clock.after(backoff.next(), resolve));
+      }
+    }
+  }
+
+  async #announceEnd(run: Run, announcer: Announcer): Promise<void> {
+    const { observe, clock } = this.#options;
+    await announcer.announce(run);
+    if (!isTerminalRun(run.state)) return;
+    const { tenant, id: runId, task, state } = run;
+    const afterMs = Math.max(0, (run.endedAtMs ?? clock.now()) - run.createdAtMs);
+    observe({ kind: 'run-ended', tenant, runId, task, state, code: run.error?.code, afterMs });
+  }
+
+  async checkpoint(active: ActiveRun, data: string): Promise<void> {
+    const { store, clock } = this.#options;
+    if (await store.checkpoint(active.claim, data, clock.now())) return;
+    active.stop({ kind: 'lost' });
+    throw lost(active.run.id);
+  }
+
+  #standing({ fence }: StreamEvent): ActiveRun {
+    const active = fence && this.#active.get(fence.runId);
+    if (!active || active.claim.epoch !== fence.epoch || active.isSettling || active.stopped?.kind === 'lost')
+      throw lost(fence?.runId ?? 'unknown');
+    return active;
+  }
+
+  #append({ tenant, channel, type, data, atMs, durable }: StreamEvent): Promise<void> | undefined {
+    return this.#options.log.append(channelKey(tenant, channel), { type, data, atMs, durable });
+  }
+
+  #tell(run: Run, type: string, data: Record<string, unknown>): Promise<void> | undefined {
+    const { log, clock } = this.#options;
+    const event = { type, atMs: clock.now(), data, durable: true };
+    return log.append(channelKey(run.tenant, runChannel(run.id)), event);
+  }
+
+  #keepRenewing(): void {
+    const { clock, leaseMs } = this.#options;
+    this.#letGo ??= clock.after(leaseMs / 3, () => {
+      this.#letGo = undefined;
+      if (this.#active.size === 0) return;
+      void this.#renew().finally(() => {
+        if (this.#active.size > 0) this.#keepRenewing();
+      });
+    });
+  }
+
+  #renew(): Promise<void> {
+    this.#renewing ??= this.#renewAll().finally(() => {
+      this.#renewing = undefined;
+    });
+    return this.#renewing;
+  }
+
+  async #renewAll(): Promise<void> {
+    const { store, clock, leaseMs, observe } = this.#options;
+    const all = [...this.#active.values()];
+    const askedAtMs = clock.monotonic();
+    const nowMs = clock.now();
+    try {
+      const outcomes = await store.renew(
+        all.map(({ claim }) => claim),
+        { nowMs, untilMs: nowMs + leaseMs },
+      );
+      this.#renewedAtMs = askedAtMs;
+      for (const [i, active] of all.entries()) {
+        const outcome = outcomes[i]!;
+        // One that has just settled is not lost.
+        if (outcome === 'lost') {
+          if (this.#active.get(active.run.id) === active && !active.isSettling) active.stop({ kind: 'lost' });
+          continue;
+        }
+        active.renewed(askedAtMs + leaseMs);
+        if (outcome !== 'kept') active.stop({ kind: 'cancelled', reason: outcome.cancelReason });
+      }
+    } catch (error) {
+      observe({ kind: 'tasks-failed', operation: 'renew claims', error: toHubError(error) });
+    }
+  }
+}
+
+const lost = (runId: string): HubError =>
+  new HubError('task-cancelled', `run ${runId} is not this worker's any more: nothing more is taken from it`);

@@ -1,0 +1,346 @@
+import { HubError, toHubError } from '../errors.ts';
+import { defaultTenant } from '../events/channels.ts';
+import type { EventLog } from '../events/event-log.ts';
+import { type Clock, systemClock } from '../flow/clock.ts';
+import { uniqueId } from '../flow/unique-id.ts';
+import { checkCommandId, checkTenant } from '../protocol/checks.ts';
+import { Announcer } from './announcer.ts';
+import type { Task, TaskInput, TaskOutput } from './define-task.ts';
+import type { TaskFact } from './facts.ts';
+import { HostPools, type HostPoolsOptions } from './isolation/host-pools.ts';
+import { memoryRunStore } from './memory-run-store.ts';
+import { jsonOf } from './perform.ts';
+import { isTerminalRun, type Run, type RunConcurrency } from './run.ts';
+import type { RunFilter, RunStore } from './run-store.ts';
+import { parseWith } from './standard-schema.ts';
+import { pollingEngine, type TaskEngine } from './task-engine.ts';
+import { TaskHandle } from './task-handle.ts';
+import { TaskWorker } from './task-worker.ts';
+
+export interface TasksOptions extends HostPoolsOptions {
+  /** The tasks that can be triggered and run here. */
+  readonly tasks: readonly Task[];
+  /** Where events go, and watchers look. */
+  readonly log: EventLog;
+  /** Where runs are kept. Default: in memory. */
+  readonly store?: RunStore | undefined;
+  /** What brings runs to workers. Default: the embedded engine, which looks into the store. */
+  readonly engine?: TaskEngine | undefined;
+  /** Whether runs are done here, or only triggered and watched. Default: true. */
+  readonly work?: boolean | undefined;
+  /** Runs at once here. Default: 50. */
+  readonly concurrency?: number | undefined;
+  /** Runs that may wait in the store; more are refused. Default: 100,000. */
+  readonly maxQueued?: number | undefined;
+  /** How long a run stays with a worker that says nothing, in ms; workers renew it three times as often. Default: 8000. */
+  readonly leaseMs?: number | undefined;
+  /** A run whose workers were lost more often than this fails: it may be what kills them. Default: 10. */
+  readonly maxCrashes?: number | undefined;
+  /** Largest input in bytes of JSON. Default: 1 MiB. */
+  readonly maxInputBytes?: number | undefined;
+  /** Largest result or checkpoint in bytes of JSON. Default: 1 MiB. */
+  readonly maxResultBytes?: number | undefined;
+  /** Ended runs are forgotten after this, in ms. Default: 7 days. */
+  readonly keepEndedMs?: number | undefined;
+  /** Ended runs that are kept. Default: 100,000. */
+  readonly maxEnded?: number | undefined;
+  /** Name of this process among several. Default: a random one. */
+  readonly node?: string | undefined;
+  readonly clock?: Clock | undefined;
+  /** Numbers from 0 to 1, to spread retries. Default: `Math.random`. */
+  readonly random?: (() => number) | undefined;
+  /** Hears every fact worth logging or counting. Default: nobody listens. */
+  readonly observe?: ((fact: TaskFact) => void) | undefined;
+}
+
+export interface TriggerOptions {
+  /** Default: `default`. */
+  readonly tenant?: string | undefined;
+  /** Id of the run. Default: a new UUID. */
+  readonly id?: string | undefined;
+  /** Two triggers of a task with one key are one run. With another input it is `idempotency-conflict`. */
+  readonly idempotencyKey?: string | undefined;
+  /** Not before so many ms. Default: 0. */
+  readonly delayMs?: number | undefined;
+  /** Whose run it is: its end is also told on `user.<owner>`. */
+  readonly owner?: string | undefined;
+  /** At most 20, to find runs by. */
+  readonly tags?: readonly string[] | undefined;
+  /** -100 to 100; higher ones run first. Default: 0. */
+  readonly priority?: number | undefined;
+}
+
+/** How often ends that could not be announced are tried again, and old runs forgotten, in ms. */
+const sweepMs = 5000;
+
+/**
+ * Background work that outlives whoever asked for it: triggers runs, does them, and knows what became of them.
+ * `start` begins to work: runs that a crash or restart interrupted are taken up again.
+ */
+export class Tasks {
+  readonly #options: TasksOptions;
+  readonly #byId: ReadonlyMap<string, Task>;
+  readonly #store: RunStore;
+  readonly #engine: TaskEngine;
+  readonly #clock: Clock;
+  readonly #observe: (fact: TaskFact) => void;
+  readonly #announcer: Announcer;
+  readonly #hosts: HostPools;
+  readonly #worker: TaskWorker;
+  #stopSweeping: () => void = () => undefined;
+  #sweeping: Promise<void> | undefined;
+  #isDraining = false;
+  #isStarted = false;
+  #closing: Promise<void> | undefined;
+
+  /** Throws `invalid-argument` for two tasks of one id, or a limit that is none. */
+  constructor(options: TasksOptions) {
+    const { tasks, log, clock = systemClock, random = Math.random, observe = () => undefined } = options;
+    this.#options = options;
+    const byId = new Map<string, Task>();
+    for (const task of tasks) {
+      if (byId.has(task.id) && byId.get(task.id) !== task)
+        throw new HubError('invalid-argument', `two tasks have the id ${task.id}`);
+      byId.set(task.id, task);
+    }
+    for (const name of ['concurrency', 'maxQueued', 'leaseMs', 'maxCrashes', 'threads', 'processes'] as const) {
+      const value = options[name];
+      if (value !== undefined && !(Number.isInteger(value) && value >= (name === 'maxCrashes' ? 0 : 1)))
+        throw new HubError('invalid-argument', `tasks: ${name} is ${value}, it has to be at least 1`);
+    }
+    this.#byId = byId;
+    this.#clock = clock;
+    this.#observe = observe;
+    this.#store = options.store ?? memoryRunStore();
+    this.#engine = options.engine ?? pollingEngine({ clock });
+    this.#announcer = new Announcer({ store: this.#store, log, observe });
+    this.#hosts = new HostPools(options);
+    this.#worker = new TaskWorker({
+      store: this.#store,
+      log,
+      announcer: this.#announcer,
+      tasks: byId,
+      hosts: this.#hosts,
+      name: options.node ?? uniqueId(),
+      concurrency: options.concurrency ?? 50,
+      leaseMs: options.leaseMs ?? 8000,
+      maxCrashes: options.maxCrashes ?? 10,
+      maxResultBytes: options.maxResultBytes ?? 2 ** 20,
+      clock,
+      random,
+      observe,
+      onRoom: (run) => this.#engine.hint(run),
+    });
+  }
+
+  /** The tasks that are known here, by id. */
+  get definitions(): ReadonlyMap<string, Task> {
+    return this.#byId;
+  }
+
+  /** Runs under way in this process. */
+  get load(): number {
+    return this.#worker.load;
+  }
+
+  /** Takes up what was interrupted, and begins to work. */
+  async start(): Promise<void> {
+    if (this.#isStarted) return;
+    this.#isStarted = true;
+    await this.#announcer.sweep();
+    if (this.#options.work !== false) this.#engine.start(this.#worker);
+    this.#sweepLater();
+  }
+
+  /**
+   * Asks for a run. Resolves once it is kept; throws `invalid-argument` for a bad input, `not-found` for an unknown
+   * task, `resource-exhausted` at a limit, `idempotency-conflict` for a key that was used with another input.
+   */
+  async trigger<T extends Task>(
+    task: T | string,
+    input: TaskInput<T>,
+    options: TriggerOptions = {},
+  ): Promise<TaskHandle<TaskOutput<T>>> {
+    if (this.#isDraining) throw new HubError('unavailable', 'this process is closing', { retryAfterMs: 1000 });
+    const definition = this.#definition(typeof task === 'string' ? task : task.id);
+    const {
+      tenant = defaultTenant,
+      id = uniqueId(),
+      idempotencyKey,
+      delayMs = 0,
+      owner,
+      tags = [],
+      priority = 0,
+    } = options;
+    checkTrigger(tenant, id, options);
+    const text = jsonOf(input, `input of task ${definition.id}`, this.#options.maxInputBytes ?? 2 ** 20);
+    const parsed = await parseWith(definition.input, JSON.parse(text), 'input');
+    const nowMs = this.#clock.now();
+    const { totalMs } = definition.timeout;
+    const outcome = await this.#store.add(
+      {
+        id,
+        tenant,
+        task: definition.id,
+        input: text,
+        owner,
+        tags,
+        priority,
+        idempotencyKey,
+        concurrency: concurrencyOf(definition, parsed),
+        dueAtMs: nowMs + delayMs,
+        deadlineMs: totalMs === undefined ? undefined : nowMs + delayMs + totalMs,
+      },
+      { nowMs, maxQueued: this.#options.maxQueued ?? 100_000 },
+    );
+    switch (outcome.kind) {
+      case 'existing':
+        return this.#handle(outcome.run);
+      case 'conflict':
+        throw new HubError('idempotency-conflict', outcome.message);
+      case 'full':
+        throw new HubError('resource-exhausted', outcome.message, { retryAfterMs: 1000 });
+      case 'stored':
+        this.#observe({ kind: 'run-triggered', tenant, runId: id, task: definition.id });
+        for (const run of outcome.cancelled) this.#afterCancel(run);
+        if (isTerminalRun(outcome.run.state)) await this.#announcer.announce(outcome.run);
+        else this.#engine.hint(outcome.run);
+        return this.#handle(outcome.run);
+      default:
+        return outcome satisfies never;
+    }
+  }
+
+  /** A known run. Throws `not-found`. */
+  async get(runId: string, tenant: string = defaultTenant): Promise<TaskHandle> {
+    return this.#handle(await this.snapshot(runId, tenant));
+  }
+
+  /** What is kept of a run. Throws `not-found`. */
+  async snapshot(runId: string, tenant: string = defaultTenant): Promise<Run> {
+    const run = await this.#store.get(tenant, runId);
+    if (!run) throw new HubError('not-found', `there is no run "${runId.slice(0, 100)}"`);
+    return run;
+  }
+
+  /** Newest first. */
+  list(filter: Partial<RunFilter> = {}): Promise<Run[]> {
+    return this.#store.list({ tenant: defaultTenant, limit: 100, ...filter });
+  }
+
+  /** Whether a run is being done now, here or elsewhere. Throws `not-found`. */
+  async isRunning(runId: string, tenant: string = defaultTenant): Promise<boolean> {
+    return (await this.snapshot(runId, tenant)).state === 'running';
+  }
+
+  /**
+   * Asks for a run to end. A waiting one ends at once; a running one is told, wherever it runs, and its `done` says
+   * `cancelled` once it has stopped. Resolves to the run as it is now. Throws `not-found`.
+   */
+  async cancel(runId: string, reason = 'cancelled by the caller', tenant: string = defaultTenant): Promise<Run> {
+    const run = await this.#store.cancel(tenant, runId, reason.slice(0, 256), this.#clock.now());
+    if (!run) throw new HubError('not-found', `there is no run "${runId.slice(0, 100)}"`);
+    this.#afterCancel(run);
+    return run;
+  }
+
+  /** Takes no more runs, and lets those under way end for at most `timeoutMs` (default 20,000); then they are given back. */
+  async drain({ timeoutMs = 20_000 }: { timeoutMs?: number } = {}): Promise<void> {
+    this.#isDraining = true;
+    await this.#engine.close();
+    await this.#worker.close(timeoutMs);
+  }
+
+  /** Drains without waiting, and lets go of everything. What runs is told to stop, and goes on after the next start. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#stopSweeping();
+    await this.drain({ timeoutMs: 0 });
+    this.#hosts.close();
+    await this.#sweeping;
+    // The store belongs to whoever handed it in.
+    if (!this.#options.store) await this.#store.close();
+  }
+
+  #definition(id: string): Task {
+    const task = this.#byId.get(id);
+    if (task) return task;
+    const known = [...this.#byId.keys()].join(', ') || 'none';
+    throw new HubError('not-found', `there is no task "${String(id).slice(0, 64)}" here, only: ${known}`);
+  }
+
+  #handle(run: Run): TaskHandle<never> {
+    const keeper = {
+      snapshot: this.snapshot.bind(this),
+      cancel: this.cancel.bind(this),
+      announce: (ended: Run) => this.#announcer.announce(ended),
+    };
+    return new TaskHandle(run, keeper, this.#options.log);
+  }
+
+  #afterCancel(run: Run): void {
+    if (isTerminalRun(run.state)) void this.#announcer.announce(run);
+    else if (run.cancelReason !== undefined) this.#worker.stop(run.id, run.cancelReason);
+  }
+
+  #sweepLater(): void {
+    this.#stopSweeping = this.#clock.after(sweepMs, () => {
+      this.#sweeping = this.#sweep().finally(() => {
+        if (!this.#closing) this.#sweepLater();
+      });
+    });
+  }
+
+  async #sweep(): Promise<void> {
+    const { keepEndedMs = 7 * 24 * 3600_000, maxEnded = 100_000 } = this.#options;
+    try {
+      await this.#announcer.sweep();
+      await this.#store.prune({ endedBeforeMs: this.#clock.now() - keepEndedMs, maxEnded });
+    } catch (error) {
+      if (!this.#closing) this.#observe({ kind: 'tasks-failed', operation: 'sweep', error: toHubError(error) });
+    }
+  }
+}
+
+function concurrencyOf({ id, concurrency }: Task, input: unknown): RunConcurrency | undefined {
+  if (!concurrency) return undefined;
+  const { key = '', limit = 1, onFull = 'queue' } = concurrency;
+  const named = typeof key === 'function' ? (key as (input: unknown) => unknown)(input) : key;
+  if (typeof named !== 'string' || named.length > 256)
+    throw new HubError(
+      'invalid-argument',
+      `task ${id}: the concurrency key has to be a text of at most 256 characters`,
+    );
+  return { key: named, limit, onFull };
+}
+
+function checkTrigger(
+  tenant: string,
+  id: string,
+  { idempotencyKey, delayMs = 0, owner, tags = [], priority = 0 }: TriggerOptions,
+): void {
+  const refuse = (message: string): never => {
+    throw new HubError('invalid-argument', message);
+  };
+  checkTenant(tenant);
+  checkCommandId(id);
+  if (idempotencyKey !== undefined && !/^[\x21-\x7e]{1,128}$/.test(idempotencyKey))
+    refuse(`idempotencyKey ${JSON.stringify(idempotencyKey)}: 1 to 128 visible ASCII characters are asked for`);
+  if (!(delayMs >= 0 && delayMs <= 366 * 24 * 3600_000)) refuse(`delayMs is ${delayMs}, it has to be 0 to 366 days`);
+  if (owner !== undefined && !/^[\x21-\x7e]{1,128}$/.test(owner))
+    refuse(`owner ${JSON.stringify(owner)} is no subject`);
+  if (owner !== undefined && /[/?#*&,"\\]/.test(owner))
+    refuse(`owner ${JSON.stringify(owner)} has / ? # * & , " or \\`);
+  if (tags.length > 20 || tags.some((tag) => typeof tag !== 'string' || tag === '' || tag.length > 64))
+    refuse('tags: at most 20, of 1 to 64 characters each');
+  if (!Number.isInteger(priority) || Math.abs(priority) > 100)
+    refuse(`priority is ${priority}, it has to be -100 to 100`);
+}

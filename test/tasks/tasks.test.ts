@@ -1,0 +1,573 @@
+import { describe, expect, expectTypeOf, onTestFinished, test } from 'vitest';
+import { z } from 'zod';
+import { HubError } from '../../src/errors.ts';
+import { channelKey } from '../../src/events/channels.ts';
+import { memoryEventLog } from '../../src/events/memory-event-log.ts';
+import { defineTask, memoryRunStore, type TaskContext, type TaskHandle } from '../../src/tasks/index.ts';
+import { virtualClock } from '../../src/testing/virtual-clock.ts';
+import { dataOf, eventsOf, gate, taskRig } from './rig.ts';
+
+const input = z.object({ width: z.number() });
+type Context = TaskContext;
+
+/** Waits for whatever the promises of a run have to do. */
+const settle = () => new Promise((resolve) => setImmediate(resolve));
+
+describe('a task', () => {
+  test('takes its types from its schemas', async () => {
+    const typed = defineTask({
+      id: 'typed',
+      input: z.object({ at: z.string().transform((text) => new Date(text)) }),
+      output: z.object({ year: z.number() }),
+      events: { half: z.object({ done: z.number() }) },
+      async run({ at }, ctx) {
+        expectTypeOf(at).toEqualTypeOf<Date>();
+        await ctx.emit('half', { done: 1 });
+        // @ts-expect-error: the event has another type
+        await expect(ctx.emit('half', { done: 'x' })).rejects.toThrow('half.done');
+        // @ts-expect-error: there is no such event
+        expect(() => ctx.emit('other', {})).toThrow('has no event "other"');
+        return { year: at.getUTCFullYear() };
+      },
+    });
+    const plain = defineTask({ id: 'plain', input, run: ({ width }) => ({ width, isBig: width > 100 }) });
+    const { tasks } = await taskRig([typed, plain]);
+    const handle = await tasks.trigger(plain, { width: 200 });
+    expectTypeOf(handle).toEqualTypeOf<TaskHandle<{ width: number; isBig: boolean }>>();
+    expect(await handle.result()).toEqual({ width: 200, isBig: true });
+    // @ts-expect-error: the input has another type
+    await expect(tasks.trigger(plain, { width: 'big' })).rejects.toMatchObject({
+      code: 'invalid-argument',
+      message: expect.stringContaining('input.width'),
+    });
+    const run = await tasks.trigger(typed, { at: '2026-05-01T00:00:00Z' });
+    // One refused event is enough to fail it.
+    await expect(run.result()).rejects.toThrow('half.done');
+  });
+
+  test.each([
+    [{ id: 'a b' }, 'task id "a b"'],
+    [{ retry: { attempts: 0 } }, 'retry.attempts is 0'],
+    [{ retry: { minMs: 5, maxMs: 1 } }, 'retry waits from 5 to 1 ms'],
+    [{ timeout: { attemptMs: 0 } }, 'timeout.attemptMs is 0'],
+    [{ concurrency: { limit: 0 } }, 'concurrency.limit is 0'],
+    [{ isolation: 'thread' as const }, 'needs module: import.meta.url'],
+    [{ input: {} as typeof input }, 'input is not a schema'],
+  ])('refuses options that make no sense: %j', (options, message) => {
+    expect(() => defineTask({ id: 'x', input, run: () => 1, ...options })).toThrow(message);
+  });
+
+  test('tells what it does in its channel, in order, and ends it with done', async () => {
+    const task = defineTask({
+      id: 'resize',
+      input,
+      async run({ width }, ctx) {
+        ctx.log('begins');
+        ctx.progress(50, 'half', 'half of it is done');
+        ctx.progress(120);
+        ctx.data({ width });
+        ctx.error('a pixel is broken', { x: 1 });
+        ctx.emit('resized', [1, 2]);
+        return 'fine';
+      },
+    });
+    const { tasks, events, log, facts } = await taskRig([task]);
+    const handle = await tasks.trigger(task, { width: 3 }, { owner: 'ann' });
+    expect(await handle.result()).toBe('fine');
+    expect(await events(handle.id)).toEqual([
+      ['task.started', {}],
+      ['log', { level: 'info', message: 'begins' }],
+      ['progress', { percent: 50, step: 'half', message: 'half of it is done' }],
+      ['progress', { percent: 100 }],
+      ['data', { data: { width: 3 } }],
+      ['error', { message: 'a pixel is broken', details: { x: 1 } }],
+      ['resized', { data: [1, 2] }],
+      ['done', { success: true, state: 'succeeded', result: 'fine' }],
+    ]);
+    const seen = [];
+    for await (const { event } of handle.events()) seen.push(JSON.parse(event.dataJson()).context);
+    expect(seen).toHaveLength(8);
+    expect(seen[4]).toEqual({ runId: handle.id, task: 'resize', attempt: 1 });
+    const own = await log.read(channelKey('default', 'user.ann'), { epoch: 0, seq: 0 }, 10);
+    expect(own.events.map((event) => [event.type, dataOf(event)])).toEqual([
+      ['task.succeeded', { success: true, state: 'succeeded', result: 'fine' }],
+    ]);
+    expect(facts.map(({ kind }) => kind)).toEqual(['run-triggered', 'run-started', 'run-ended']);
+  });
+
+  test('may not tell what only the hub tells', async () => {
+    const task = defineTask({
+      id: 'liar',
+      input,
+      run: (_, ctx: Context) => {
+        for (const type of ['done', 'ping', 'hub.attempt', 'task.started'])
+          expect(() => ctx.emit(type, {})).toThrow(type);
+      },
+    });
+    const { tasks } = await taskRig([task]);
+    await (await tasks.trigger(task, { width: 1 })).result();
+  });
+
+  test('goes on when its watchers leave, and has as many as come', async () => {
+    const go = gate();
+    const task = defineTask({
+      id: 'slow',
+      input,
+      async run(_, ctx) {
+        ctx.progress(10);
+        await go.promise;
+        ctx.progress(90);
+      },
+    });
+    const { tasks } = await taskRig([task]);
+    const handle = await tasks.trigger(task, { width: 1 });
+    for await (const { event } of handle.events()) if (event.type === 'progress') break;
+    const aborted = new AbortController();
+    const left = handle.result({ signal: aborted.signal });
+    aborted.abort(new Error('I leave'));
+    await expect(left).rejects.toThrow('I leave');
+    const watchers = Array.from({ length: 50 }, async () => {
+      const types = [];
+      for await (const { event } of (await tasks.get(handle.id)).events()) types.push(event.type);
+      return types;
+    });
+    expect(await tasks.isRunning(handle.id)).toBe(true);
+    go.resolve();
+    for (const types of await Promise.all(watchers))
+      expect(types).toEqual(['task.started', 'progress', 'progress', 'done']);
+    expect(await tasks.isRunning(handle.id)).toBe(false);
+  });
+
+  test('that is not there, and a run that is not there, are named', async () => {
+    const { tasks } = await taskRig([defineTask({ id: 'known', input, run: () => 1 })]);
+    await expect(tasks.trigger('unknown', {})).rejects.toThrow('there is no task "unknown" here, only: known');
+    await expect(tasks.get('nobody')).rejects.toMatchObject({ code: 'not-found' });
+    await expect(tasks.cancel('nobody')).rejects.toMatchObject({ code: 'not-found' });
+  });
+
+  test('with a result that is no JSON, or too large, fails and says so', async () => {
+    const odd = defineTask({ id: 'odd', input, run: () => 1n });
+    const large = defineTask({ id: 'large', input, run: ({ width }) => 'x'.repeat(width) });
+    const { tasks } = await taskRig([odd, large], { maxResultBytes: 1000 });
+    await expect((await tasks.trigger(odd, { width: 1 })).result()).rejects.toThrow('is no JSON');
+    await expect((await tasks.trigger(large, { width: 999 })).result()).rejects.toThrow(
+      '1001 bytes, the limit is 1000',
+    );
+    expect(await (await tasks.trigger(large, { width: 998 })).result()).toHaveLength(998);
+  });
+});
+
+describe('a failed attempt', () => {
+  test('is tried again after a wait that doubles, and watchers are told to drop what it said', async () => {
+    let tries = 0;
+    const task = defineTask({
+      id: 'flaky',
+      input,
+      retry: { attempts: 3, minMs: 1000, maxMs: 10_000 },
+      run(_, ctx) {
+        ctx.data(`try ${ctx.attempt}`);
+        if (++tries < 3) throw new Error(`boom ${tries}`);
+        return tries;
+      },
+    });
+    const { tasks, clock, events } = await taskRig([task]);
+    const handle = await tasks.trigger(task, { width: 1 });
+    await clock.advance(999);
+    expect(tries).toBe(1);
+    expect(await handle.snapshot()).toMatchObject({
+      state: 'queued',
+      failures: 1,
+      error: { code: 'error', message: 'boom 1' },
+    });
+    await clock.advance(1);
+    expect(tries).toBe(2);
+    await clock.advance(1999);
+    expect(tries).toBe(2);
+    await clock.advance(1);
+    expect(await handle.result()).toBe(3);
+    expect(
+      (await events(handle.id)).map(([type, { data, reason, attempt }]) => data ?? reason ?? attempt ?? type),
+    ).toEqual(['task.started', 'try 1', 'error', 'failed', 'try 2', 'error', 'failed', 'try 3', 'done']);
+  });
+
+  test('is not tried again where that makes no sense', async () => {
+    let tries = 0;
+    const run = () => {
+      tries++;
+      throw new HubError('invalid-argument', 'never works');
+    };
+    const task = defineTask({ id: 'hopeless', input, retry: { attempts: 5 }, run });
+    const picky = defineTask({
+      id: 'picky',
+      input,
+      retry: { attempts: 5, when: ({ message }) => message !== 'fatal' },
+      run() {
+        tries++;
+        throw new Error('fatal');
+      },
+    });
+    const { tasks } = await taskRig([task, picky]);
+    await expect((await tasks.trigger(task, { width: 1 })).result()).rejects.toMatchObject({ code: 'task-failed' });
+    await expect((await tasks.trigger(picky, { width: 1 })).result()).rejects.toThrow('fatal (error)');
+    expect(tries).toBe(2);
+  });
+
+  test('goes on from its checkpoint', async () => {
+    const done: number[] = [];
+    const task = defineTask({
+      id: 'steps',
+      input,
+      retry: { attempts: 2, minMs: 10, maxMs: 10 },
+      async run(_, ctx) {
+        const { next = 0 } = (ctx.lastCheckpoint ?? {}) as { next?: number };
+        for (let step = next; step < 4; step++) {
+          done.push(step);
+          await ctx.checkpoint({ next: step + 1 });
+          if (step === 1 && ctx.attempt === 1) throw new Error('in the middle');
+        }
+      },
+    });
+    const { tasks, clock } = await taskRig([task]);
+    const handle = await tasks.trigger(task, { width: 1 });
+    await clock.advance(10);
+    await handle.result();
+    expect(done).toEqual([0, 1, 2, 3]);
+  });
+
+  test('that takes too long is told to stop, and left after its grace', async () => {
+    let heard: unknown;
+    const never = gate();
+    const task = defineTask({
+      id: 'hanging',
+      input,
+      timeout: { attemptMs: 1000, graceMs: 500 },
+      retry: { attempts: 2, minMs: 100, maxMs: 100 },
+      async run(_, ctx) {
+        ctx.signal.addEventListener('abort', () => {
+          heard = ctx.signal.reason;
+        });
+        await never.promise;
+        await ctx.log('from the grave');
+      },
+    });
+    const { tasks, clock, events } = await taskRig([task]);
+    const handle = await tasks.trigger(task, { width: 1 });
+    await clock.advance(1000);
+    expect(heard).toMatchObject({ code: 'deadline-exceeded' });
+    expect(await handle.snapshot()).toMatchObject({ state: 'running', epoch: 1 });
+    await clock.advance(500);
+    expect(await handle.snapshot()).toMatchObject({ state: 'queued', failures: 1, error: { code: 'timed-out' } });
+    await clock.advance(100 + 1500);
+    await expect(handle.result()).rejects.toMatchObject({ code: 'deadline-exceeded' });
+    // What the two left ones still say is not taken.
+    never.resolve();
+    await settle();
+    expect((await events(handle.id)).map(([type]) => type)).toEqual(['task.started', 'error', 'hub.attempt', 'done']);
+  });
+
+  test('has no other one after it once the time of the whole run is over', async () => {
+    const task = defineTask({
+      id: 'late',
+      input,
+      timeout: { totalMs: 2500, graceMs: 0 },
+      retry: { attempts: 10, minMs: 1000, maxMs: 1000 },
+      async run(_, ctx) {
+        if (ctx.attempt < 3) throw new Error('again');
+        await new Promise(() => undefined);
+      },
+    });
+    const { tasks, clock } = await taskRig([task]);
+    const handle = await tasks.trigger(task, { width: 1 });
+    await clock.advance(2600);
+    expect(await handle.snapshot()).toMatchObject({ state: 'failed', epoch: 3, error: { code: 'timed-out' } });
+    const waiting = await tasks.trigger(task, { width: 2 }, { delayMs: 500 });
+    expect(await waiting.snapshot()).toMatchObject({ deadlineMs: clock.now() + 3000 });
+  });
+});
+
+describe('triggering', () => {
+  test('twice with one idempotency key is one run', async () => {
+    let runs = 0;
+    const task = defineTask({ id: 'once', input, run: () => ++runs });
+    const { tasks } = await taskRig([task]);
+    const [a, b] = await Promise.all([1, 1].map((width) => tasks.trigger(task, { width }, { idempotencyKey: 'k' })));
+    expect(a!.id).toBe(b!.id);
+    expect([await a!.result(), await b!.result()]).toEqual([1, 1]);
+    await expect(tasks.trigger(task, { width: 2 }, { idempotencyKey: 'k' })).rejects.toMatchObject({
+      code: 'idempotency-conflict',
+    });
+  });
+
+  test('with a delay starts it then', async () => {
+    let started = false;
+    const task = defineTask({
+      id: 'later',
+      input,
+      run: () => {
+        started = true;
+      },
+    });
+    const { tasks, clock } = await taskRig([task]);
+    await tasks.trigger(task, { width: 1 }, { delayMs: 60_000 });
+    await clock.advance(59_999);
+    expect(started).toBe(false);
+    await clock.advance(1);
+    expect(started).toBe(true);
+  });
+
+  test('beyond what this process does at once lets them wait, the more urgent ones less', async () => {
+    const order: number[] = [];
+    const go = gate();
+    const task = defineTask({
+      id: 'one-by-one',
+      input,
+      async run({ width }) {
+        order.push(width);
+        await go.promise;
+      },
+    });
+    const { tasks } = await taskRig([task], { concurrency: 1 });
+    const handles = [];
+    for (const [width, priority] of [
+      [1, 0],
+      [2, 0],
+      [3, 50],
+      [4, -5],
+    ] as const)
+      handles.push(await tasks.trigger(task, { width }, { priority }));
+    await settle();
+    expect(order).toEqual([1]);
+    go.resolve();
+    await Promise.all(handles.map((handle) => handle.result()));
+    expect(order).toEqual([1, 3, 2, 4]);
+  });
+
+  test('keeps to the limit of a concurrency key that the input names', async () => {
+    let atOnce = 0;
+    let most = 0;
+    const task = defineTask({
+      id: 'per-user',
+      input: z.object({ user: z.string() }),
+      concurrency: { key: ({ user }) => user, limit: 2 },
+      async run() {
+        most = Math.max(most, ++atOnce);
+        await settle();
+        atOnce--;
+      },
+    });
+    const { tasks } = await taskRig([task]);
+    const handles = await Promise.all(Array.from({ length: 10 }, () => tasks.trigger(task, { user: 'ann' })));
+    await Promise.all(handles.map((handle) => handle.result()));
+    expect(most).toBe(2);
+  });
+
+  test.each([
+    [{ delayMs: -1 }, 'delayMs is -1'],
+    [{ priority: 1.5 }, 'priority is 1.5'],
+    [{ owner: 'a/b' }, 'owner "a/b"'],
+    [{ idempotencyKey: 'a b' }, 'idempotencyKey "a b"'],
+    [{ tags: [''] }, 'tags'],
+    [{ id: 'a b' }, 'a b'],
+  ])('refuses options that make no sense: %j', async (options, message) => {
+    const task = defineTask({ id: 'any', input, run: () => 1 });
+    const { tasks } = await taskRig([task]);
+    await expect(tasks.trigger(task, { width: 1 }, options)).rejects.toMatchObject({
+      code: 'invalid-argument',
+      message: expect.stringContaining(message),
+    });
+  });
+});
+
+describe('a cancel', () => {
+  const patient = () => {
+    const started = gate();
+    const task = defineTask({
+      id: 'patient',
+      input,
+      async run(_, ctx) {
+        started.resolve();
+        await new Promise((_resolve, reject) => ctx.signal.addEventListener('abort', () => reject(ctx.signal.reason)));
+      },
+    });
+    return { task, started };
+  };
+
+  test('ends a running run, and its end is the acknowledgement', async () => {
+    const { task, started } = patient();
+    const { tasks, events } = await taskRig([task]);
+    const handle = await tasks.trigger(task, { width: 1 });
+    await started.promise;
+    expect(await handle.cancel('not needed')).toMatchObject({ cancelReason: 'not needed' });
+    await expect(handle.result()).rejects.toMatchObject({
+      code: 'task-cancelled',
+      message: expect.stringContaining('not needed'),
+    });
+    expect((await events(handle.id)).at(-1)).toEqual([
+      'done',
+      { success: false, state: 'cancelled', error: 'not needed', code: 'cancelled' },
+    ]);
+  });
+
+  test('ends a waiting run at once', async () => {
+    const { task } = patient();
+    const { tasks } = await taskRig([task]);
+    const handle = await tasks.trigger(task, { width: 1 }, { delayMs: 1000 });
+    expect(await handle.cancel()).toMatchObject({ state: 'cancelled' });
+    const types = [];
+    for await (const { event } of handle.events()) types.push(event.type);
+    expect(types).toEqual(['done']);
+  });
+
+  test('reaches a run of another process', async () => {
+    const { task, started } = patient();
+    const [clock, store] = [virtualClock(), memoryRunStore()];
+    const log = memoryEventLog({ clock });
+    const worker = await taskRig([task], { clock, store, log });
+    const other = await taskRig([task], { clock, store, log, work: false });
+    const handle = await other.tasks.trigger(task, { width: 1 });
+    await clock.advance(5000);
+    await started.promise;
+    await handle.cancel('from afar');
+    expect(await handle.snapshot()).toMatchObject({ state: 'running' });
+    await clock.advance(8000 / 3 + 1);
+    await expect(handle.result()).rejects.toMatchObject({ code: 'task-cancelled' });
+    expect(worker.tasks.load).toBe(0);
+  });
+});
+
+describe('a worker', () => {
+  test('that stands still loses its run; nothing that it says afterwards counts, and the end is seen once', async () => {
+    const [clock, store] = [virtualClock(), memoryRunStore()];
+    const log = memoryEventLog({ clock });
+    const gates = [gate(), gate()];
+    const late: unknown[] = [];
+    const task = defineTask({
+      id: 'fenced',
+      input,
+      async run(_, ctx) {
+        await ctx.data(`first of ${ctx.attempt}`);
+        await gates[ctx.attempt - 1]!.promise;
+        await ctx.data(`second of ${ctx.attempt}`).catch((error: unknown) => late.push(error));
+        await ctx.checkpoint(ctx.attempt).catch((error: unknown) => late.push(error));
+        return ctx.attempt;
+      },
+    });
+    // Its renewals are lost, as if it stood still; its clock goes on.
+    const standing = gate<never>();
+    const lame = { ...store, renew: () => standing.promise };
+    const first = await taskRig([task], { clock, store: lame, log });
+    const handle = await first.tasks.trigger(task, { width: 1 });
+    await clock.advance(0);
+    const second = await taskRig([task], { clock, store, log });
+    onTestFinished(() => standing.reject(new Error('the end')));
+    await clock.advance(13_000);
+    expect(await handle.snapshot()).toMatchObject({ epoch: 2, crashes: 1 });
+    gates[0]!.resolve();
+    await clock.advance(100);
+    gates[1]!.resolve();
+    await clock.advance(100);
+    expect(await second.tasks.get(handle.id).then((each) => each.result())).toBe(2);
+    expect((await eventsOf(log, handle.id)).map(([type, { data }]) => data ?? type)).toEqual([
+      'task.started',
+      'first of 1',
+      'hub.attempt',
+      'first of 2',
+      'second of 2',
+      'done',
+    ]);
+  });
+
+  test('that is closed gives its runs back, and the next one goes on with them', async () => {
+    const [clock, store] = [virtualClock(), memoryRunStore()];
+    const log = memoryEventLog({ clock });
+    const task = defineTask({
+      id: 'long',
+      input,
+      async run(_, ctx) {
+        await ctx.checkpoint(ctx.attempt);
+        if (ctx.attempt === 1)
+          await new Promise((_resolve, reject) =>
+            ctx.signal.addEventListener('abort', () => reject(ctx.signal.reason)),
+          );
+        return [ctx.attempt, ctx.lastCheckpoint];
+      },
+    });
+    const first = await taskRig([task], { clock, store, log });
+    const handle = await first.tasks.trigger(task, { width: 1 });
+    await clock.advance(0);
+    await first.tasks.close();
+    expect(await handle.snapshot()).toMatchObject({ state: 'queued', crashes: 0, failures: 0 });
+    await expect(first.tasks.trigger(task, { width: 1 })).rejects.toMatchObject({ code: 'unavailable' });
+    await taskRig([task], { clock, store, log });
+    await clock.advance(0);
+    expect(await handle.result()).toEqual([2, 1]);
+  });
+
+  test('that drains lets its runs end', async () => {
+    const go = gate();
+    const task = defineTask({ id: 'short', input, run: () => go.promise.then(() => 'ended') });
+    const { tasks, clock } = await taskRig([task]);
+    const handle = await tasks.trigger(task, { width: 1 });
+    await settle();
+    const drained = tasks.drain({ timeoutMs: 10_000 });
+    await clock.advance(5000);
+    go.resolve();
+    await drained;
+    expect(await handle.snapshot()).toMatchObject({ state: 'succeeded', result: '"ended"' });
+  });
+
+  test('whose store fails for a while settles its runs when that is back', async () => {
+    const store = memoryRunStore();
+    let failures = 3;
+    const lame = {
+      ...store,
+      settle: (...args: Parameters<typeof store.settle>) =>
+        failures-- > 0 ? Promise.reject(new HubError('unavailable', 'no disk')) : store.settle(...args),
+    };
+    const task = defineTask({ id: 'sturdy', input, run: () => 'kept' });
+    const { tasks, clock, facts } = await taskRig([task], { store: lame });
+    const handle = await tasks.trigger(task, { width: 1 });
+    for (let i = 0; i < 10; i++) await clock.advance(500);
+    expect(await handle.result()).toBe('kept');
+    expect(facts.filter(({ kind }) => kind === 'tasks-failed')).toHaveLength(3);
+  });
+
+  test('tells an end that the log did not take once it does', async () => {
+    const clock = virtualClock();
+    const log = memoryEventLog({ clock });
+    let failures = 1;
+    const lame = {
+      ...log,
+      append: (...[channel, event]: Parameters<typeof log.append>) => {
+        if (event.type === 'done' && failures-- > 0) throw new HubError('unavailable', 'no disk');
+        return log.append(channel, event);
+      },
+    };
+    const task = defineTask({ id: 'told', input, run: () => 1 });
+    const { tasks } = await taskRig([task], { clock, log: lame });
+    const handle = await tasks.trigger(task, { width: 1 });
+    const watching = (async () => {
+      const types = [];
+      for await (const { event } of handle.events()) types.push(event.type);
+      return types;
+    })();
+    await clock.advance(4999);
+    expect(await eventsOf(log, handle.id)).toHaveLength(1);
+    await clock.advance(1);
+    expect(await watching).toEqual(['task.started', 'done']);
+  });
+
+  test('that came back finds ends that nobody was told of, and tells them once', async () => {
+    const [clock, store] = [virtualClock(), memoryRunStore()];
+    const log = memoryEventLog({ clock });
+    const task = defineTask({ id: 'told', input, run: () => 1 });
+    const crashed = { ...store, announced: () => new Promise<never>(() => undefined) };
+    const first = await taskRig([task], { clock, log, store: crashed });
+    const handle = await first.tasks.trigger(task, { width: 1 });
+    await clock.advance(10);
+    expect(await store.unannounced(10)).toHaveLength(1);
+    await taskRig([task], { clock, log, store });
+    expect(await store.unannounced(10)).toEqual([]);
+    expect((await eventsOf(log, handle.id)).filter(([type]) => type === 'done')).toHaveLength(1);
+  });
+});
