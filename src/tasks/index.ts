@@ -10,6 +10,7 @@ export {
   type TimeoutOptions,
 } from './define-task.ts';
 export type { TaskFact } from './facts.ts';
+export { logSink } from './log-sink.ts';
 export { memoryRunStore } from './memory-run-store.ts';
 export {
   isTerminalRun,
