@@ -96,6 +96,27 @@ test('a lease can be refreshed by hand', async () => {
   expect(await leases.refresh('ann', lease.id)).toBe(false);
 });
 
+test('the time of a lease counts from before the store was asked, however late its answer comes', async () => {
+  const { clock, store } = shakyStore();
+  const slow: LeaseStore = {
+    ...store,
+    acquire: async (...args) => {
+      await clock.advance(400);
+      return store.acquire(...args);
+    },
+    refresh: async (...args) => {
+      const isHeld = await store.refresh(...args);
+      await clock.advance(400);
+      return isHeld;
+    },
+  };
+  const leases = new StreamLeases({ store: slow, clock, ttlMs: 3000, refreshEveryMs: 0 });
+  const lease = await leases.acquire('ann');
+  expect(lease.remainingMs).toBe(2600);
+  await lease.refresh();
+  expect(lease.remainingMs).toBe(2600);
+});
+
 describe('a lease is lost, and its signal says so', () => {
   const facts: LeaseFact[] = [];
   const opened = () => {
