@@ -30,8 +30,7 @@ export function redisLeaseStore(connection: RedisConnection, options: RedisLease
     async list(key) {
       const found = (await ask(key, 'list')) as (Buffer | number)[];
       const leases: HeldLease[] = [];
-      for (let i = 0; i < found.length; i += 2)
-        leases.push({ id: String(found[i]), endsInMs: Number(found[i + 1]) });
+      for (let i = 0; i < found.length; i += 2) leases.push({ id: String(found[i]), endsInMs: Number(found[i + 1]) });
       return leases;
     },
     async close() {
