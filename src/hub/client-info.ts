@@ -25,6 +25,19 @@ export interface ClientFilter {
   readonly connectedOnly?: boolean | undefined;
 }
 
+/** What there is to know, now or in a moment: from several hubs it takes a moment. */
+export type Soon<T> = T | Promise<T>;
+
+/** The clients of one hub, or of several that work together, as they are shown. */
+export interface ShownClients {
+  list(tenant: string, filter?: ClientFilter): Soon<ClientInfo[]>;
+  get(tenant: string, clientId: string): Soon<ClientInfo | undefined>;
+  /** Calls back on every connect, disconnect and change of labels. Returns the release. */
+  onChange(tenant: string, listener: (client: ClientInfo) => void): () => void;
+  /** Closes a client's stream with a goodbye. False when there was none. */
+  disconnect(tenant: string, clientId: string, options?: { reason?: string; mayReconnect?: boolean }): Soon<boolean>;
+}
+
 /** The clients of a hub. */
 export interface Clients {
   list(tenant: string, filter?: ClientFilter): ClientInfo[];

@@ -109,7 +109,11 @@ export class CommandLife {
     this.#host.clientOf(command.tenant, command.clientId)?.remove(pending);
     this.registry.forget(pending);
     pending.leave(
-      new HubError('unavailable', `client ${command.clientId} has moved to another node`, { commandId: command.id }),
+      new HubError(
+        pending.isQueued ? 'unavailable' : 'outcome-unknown',
+        `client ${command.clientId} has moved to another node, and command ${command.id} with it`,
+        { commandId: command.id },
+      ),
     );
   };
 

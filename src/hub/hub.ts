@@ -240,6 +240,7 @@ export class Hub implements CommandTransport {
     this.#arrivals.lost(client, epoch);
     const handed = [...client.inFlight.values(), ...client.live].map((pending) => this.#life.handOver(pending));
     this.#directory.released(client);
+    this.#noteIdle();
     return handed;
   }
 
@@ -263,6 +264,9 @@ export class Hub implements CommandTransport {
   /**
    * Empties the hub: refuses new commands and devices, tells devices when to come back, and waits for running
    * commands to end. What is queued stays in the store. Calling it again waits for the same end.
+   *
+   * One of several hubs waits for its devices to leave, and serves each until then; a live command that runs on goes
+   * with its device.
    */
   drain({ timeoutMs = 25_000, reconnectAfterMs = 1000, spreadMs = 5000 }: DrainOptions = {}): Promise<void> {
     if (this.#drain) return this.#drain.done;
@@ -275,14 +279,17 @@ export class Hub implements CommandTransport {
       this.#noteIdle();
     });
     this.#drain.done = this.#within(idle, timeoutMs).then(() => {
-      this.#onIdle = undefined;
       for (const session of [...this.#sessions, ...this.#greeting])
         session.end({
           reason: 'draining',
           message: 'the hub is shutting down',
           mayReconnect: true,
-          retryAfterMs: retryAfterMs(),
+          retryAfterMs: this.#settings.claims ? 0 : retryAfterMs(),
         });
+      // The hubs to which the devices go ask for the live commands that are left.
+      const isHandingOver = this.#settings.claims && timeoutMs > 0 && this.#hasLive();
+      if (!isHandingOver) this.#onIdle = undefined;
+      return isHandingOver ? this.#within(idle, handOverMs).then(() => undefined) : undefined;
     });
     return this.#drain.done;
   }
@@ -385,9 +392,16 @@ export class Hub implements CommandTransport {
     this.#settings.observe({ kind: 'store-failed', operation, message: toHubError(cause).message, cause });
   };
 
+  #hasLive(): boolean {
+    for (const pending of this.#life.registry) if (!pending.isQueued && !pending.hasEnded) return true;
+    return false;
+  }
+
   #noteIdle(): void {
     if (!this.#onIdle) return;
-    for (const { client } of this.#sessions) if (this.#directory.get(client.tenant, client.id)?.isBusy) return;
+    if (this.#settings.claims) {
+      if (this.#sessions.size > 0 || this.#hasLive()) return;
+    } else for (const { client } of this.#sessions) if (this.#directory.get(client.tenant, client.id)?.isBusy) return;
     this.#onIdle();
   }
 
@@ -442,3 +456,5 @@ export class Hub implements CommandTransport {
 }
 
 const maxUint32 = 2 ** 32 - 1;
+/** After a drain, devices that had to go have this many ms to turn up at another hub. */
+const handOverMs = 3000;

@@ -1,5 +1,5 @@
 export type { Claim, ClaimedClient, ClientClaims, HandedCommand } from './client-claims.ts';
-export type { ClientFilter, ClientInfo, Clients } from './client-info.ts';
+export type { ClientFilter, ClientInfo, Clients, ShownClients } from './client-info.ts';
 export {
   type AddOptions,
   type AddOutcome,

@@ -55,13 +55,20 @@ export class Submissions {
   submit(command: Command, reader: UpdateReader): void {
     try {
       checkCommand(command, this.#host.settings.maxPayloadBytes);
-      if (this.#host.closingForMs !== undefined) throw this.#shuttingDown();
+      if (this.#host.closingForMs !== undefined && !this.#isStillTaken(command)) throw this.#shuttingDown();
       if (command.whenOffline === 'queue')
         void this.#submitQueued(command, reader).catch((error: unknown) => this.#refuse(command, reader, error));
       else this.#submitLive(command, reader);
     } catch (error) {
       this.#refuse(command, reader, error);
     }
+  }
+
+  /** A hub that is one of several serves the devices that have not left it yet: nobody else can. */
+  #isStillTaken({ tenant, clientId }: Command): boolean {
+    return (
+      this.#host.settings.claims !== undefined && this.#host.directory.get(tenant, clientId)?.session !== undefined
+    );
   }
 
   #submitLive(command: Command, reader: UpdateReader): void {

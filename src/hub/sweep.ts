@@ -1,3 +1,4 @@
+import { isTerminal } from '../protocol/command.ts';
 import type { CommandLife } from './command-life.ts';
 import type { CommandStore, StoredCommand } from './command-store.ts';
 import type { Settings } from './options.ts';
@@ -15,6 +16,8 @@ export class Sweep {
   #letGo: (() => void) | undefined;
   #prunedAt: number;
   #isClosed = false;
+  /** Where the next look at watched commands begins. */
+  #watchedFrom = 0;
 
   constructor(
     store: CommandStore,
@@ -39,6 +42,20 @@ export class Sweep {
     if (!this.#isClosed) this.#letGo = this.#settings.clock.after(ms, () => void this.#run());
   }
 
+  /** Where several hubs share a store, another one may end what somebody watches here while its client is away. */
+  async #lookAtWatched(): Promise<void> {
+    if (!this.#settings.claims) return;
+    const watched = [...this.#life.registry].filter(
+      (pending) =>
+        pending.isQueued && pending.isWatched && pending.place === 'shelf' && !pending.hasEnded && !pending.isEnding,
+    );
+    if (this.#watchedFrom >= watched.length) this.#watchedFrom = 0;
+    const some = watched.slice(this.#watchedFrom, this.#watchedFrom + atOnce);
+    this.#watchedFrom += some.length;
+    for (const stored of await Promise.all(some.map(({ id }) => this.#store.get(id))))
+      if (stored && isTerminal(stored.last.state)) this.#life.endedInStore(stored);
+  }
+
   /** Those whose clients other nodes hold are theirs to end. */
   async #ours(due: readonly StoredCommand[]): Promise<readonly StoredCommand[]> {
     const { claims } = this.#settings;
@@ -54,6 +71,7 @@ export class Sweep {
       const due = await this.#store.due(clock.now(), atOnce);
       const ends = (await this.#ours(due)).map((stored) => this.#life.timeIsOver(this.#life.recall(stored)));
       await Promise.all(ends);
+      await this.#lookAtWatched();
       // The same commands would come again while their end cannot be stored; only progress earns another look.
       isMore = due.length === atOnce && ends.some((end) => end !== undefined);
       if (clock.monotonic() - this.#prunedAt >= pruneEveryMs) {

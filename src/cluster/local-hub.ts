@@ -1,0 +1,48 @@
+import type { Command, CommandRecord, CommandUpdate, TerminalUpdate } from '../protocol/command.ts';
+import type { ClientClaim } from './client-directory.ts';
+import type { CommandQuery, LiveClient, MovedCommand } from './node-link.ts';
+
+/** A client as the local hub shows it. */
+export interface LocalClient extends LiveClient {
+  readonly id: string;
+  readonly tenant: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly epoch: number;
+  readonly connectedAtMs: number | undefined;
+  readonly node: string;
+  readonly agent: string;
+  readonly peer: string;
+}
+
+/** What the cluster needs of this node's hub. */
+export interface LocalHub {
+  readonly clients: {
+    list(
+      tenant: string,
+      filter?: {
+        readonly labels?: Readonly<Record<string, string>> | undefined;
+        readonly connectedOnly?: boolean | undefined;
+      },
+    ): LocalClient[];
+    get(tenant: string, clientId: string): LocalClient | undefined;
+    isConnected(tenant: string, clientId: string): boolean;
+    onChange(tenant: string, listener: (client: LocalClient) => void): () => void;
+    disconnect(tenant: string, clientId: string, options?: { reason?: string; mayReconnect?: boolean }): boolean;
+  };
+  readonly load: { readonly sessions: number };
+  readonly isDraining: boolean;
+  send(command: Command, options?: { signal?: AbortSignal | undefined }): AsyncIterable<CommandUpdate>;
+  settle(command: Command): Promise<TerminalUpdate>;
+  watch(
+    tenant: string,
+    commandId: string,
+    options?: { signal?: AbortSignal | undefined },
+  ): AsyncIterable<CommandUpdate>;
+  get(tenant: string, commandId: string): Promise<CommandRecord>;
+  list(filter: CommandQuery): Promise<CommandRecord[]>;
+  cancel(tenant: string, commandId: string, reason: string): Promise<CommandUpdate>;
+  held(): (ClientClaim & { readonly epoch: number })[];
+  lost(tenant: string, clientId: string, epoch: number): void;
+  yield(tenant: string, clientId: string, epoch: number): MovedCommand[];
+  renewed(tenant: string, clientId: string, epoch: number): void;
+}
