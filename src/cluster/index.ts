@@ -13,7 +13,11 @@ export { keyOf } from './client-directory.ts';
 export type { ClusterFact } from './facts.ts';
 export type { LocalHub } from './local-hub.ts';
 export { Membership, type MembershipOptions } from './membership.ts';
-export { type MemoryClientDirectoryOptions, memoryClientDirectory } from './memory-client-directory.ts';
+export {
+  type InProcessDirectory,
+  type MemoryClientDirectoryOptions,
+  memoryClientDirectory,
+} from './memory-client-directory.ts';
 export { nodeEnd } from './node-end.ts';
 export {
   type CommandQuery,

@@ -142,6 +142,10 @@ export class Membership {
     return [...this.#nodes.values()];
   }
 
+  isKnown(instance: string): boolean {
+    return this.#nodes.has(instance);
+  }
+
   /** Name of a node for people; its instance where that is all there is. */
   nameOf(instance: string): string {
     return this.#nodes.get(instance)?.id ?? instance;

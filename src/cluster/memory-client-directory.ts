@@ -18,8 +18,14 @@ export interface MemoryClientDirectoryOptions {
   readonly rememberedClients?: number | undefined;
 }
 
+/** The directory of hubs in one process. */
+export interface InProcessDirectory extends ClientDirectory {
+  /** Who holds a client, without waiting: for a store in the same process that fences its writers. */
+  holderOf(client: ClientKey): Holder | undefined;
+}
+
 /** A directory for several hubs in one process. */
-export function memoryClientDirectory(options: MemoryClientDirectoryOptions = {}): ClientDirectory {
+export function memoryClientDirectory(options: MemoryClientDirectoryOptions = {}): InProcessDirectory {
   return new MemoryClientDirectory(options);
 }
 
@@ -33,7 +39,7 @@ interface Seat {
 /** `instance` is the node that claimed it last, also after a release. */
 type Claimed = ClientEntry & { readonly instance: string };
 
-class MemoryClientDirectory implements ClientDirectory {
+class MemoryClientDirectory implements InProcessDirectory {
   readonly #clock: Clock;
   readonly #rememberedClients: number;
   readonly #seats = new Map<string, Seat>();
@@ -118,10 +124,12 @@ class MemoryClientDirectory implements ClientDirectory {
   }
 
   async holders(clients: readonly ClientKey[]): Promise<(Holder | undefined)[]> {
-    return clients.map((client) => {
-      const entry = this.#entries.get(keyOf(client));
-      return entry && this.#holderOf(entry);
-    });
+    return clients.map((client) => this.holderOf(client));
+  }
+
+  holderOf(client: ClientKey): Holder | undefined {
+    const entry = this.#entries.get(keyOf(client));
+    return entry && this.#holderOf(entry);
   }
 
   async get(client: ClientKey): Promise<ClientEntry | undefined> {

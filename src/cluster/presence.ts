@@ -33,7 +33,9 @@ export class Presence {
   /** By id. What only a client's node knows (round trip, pending commands) is told for those of this node. */
   async list(tenant: string, { labels, connectedOnly }: ClientQuery = {}): Promise<LocalClient[]> {
     const entries = await this.#options.directory.list(tenant, { heldOnly: connectedOnly });
-    return entries.filter((entry) => hasLabels(entry, labels)).map((entry) => this.#shown(entry));
+    const found = entries.filter((entry) => hasLabels(entry, labels));
+    await this.#learnNames(found);
+    return found.map((entry) => this.#shown(entry));
   }
 
   async get(tenant: string, clientId: string): Promise<LocalClient | undefined> {
@@ -41,6 +43,7 @@ export class Presence {
     if (hub.clients.isConnected(tenant, clientId)) return hub.clients.get(tenant, clientId);
     const entry = await directory.get({ tenant, clientId });
     if (!entry) return undefined;
+    await this.#learnNames([entry]);
     const shown = this.#shown(entry);
     if (entry.instance === undefined || membership.isOwn(entry.instance)) return shown;
     const node = await membership.node(entry.instance);
@@ -56,11 +59,22 @@ export class Presence {
     /** Epoch and state of each client as it was told last. */
     const told = new Map<string, string>();
     let isOver = false;
+    let learning: Promise<void> | undefined;
     const tell = (entry: ClientEntry): void => {
       const state = `${entry.epoch} ${entry.instance ?? ''}`;
       if (isOver || told.get(entry.clientId) === state) return;
       told.set(entry.clientId, state);
-      listener(this.#shown(entry));
+      if (!learning && this.#isNamed(entry)) listener(this.#shown(entry));
+      else {
+        // What comes meanwhile waits behind it.
+        const mine = (learning ?? Promise.resolve())
+          .then(() => this.#learnNames([entry]))
+          .then(() => {
+            if (learning === mine) learning = undefined;
+            if (!isOver) listener(this.#shown(entry));
+          });
+        learning = mine;
+      }
     };
     // What was there at the beginning is not news.
     const isListed = directory.list(tenant).then((entries) => {
@@ -108,6 +122,16 @@ export class Presence {
 
   close(): void {
     for (const release of [...this.#watches]) release();
+  }
+
+  #isNamed({ instance }: ClientEntry): boolean {
+    return instance === undefined || this.#options.membership.isKnown(instance);
+  }
+
+  /** A node that has just joined is not known yet. */
+  async #learnNames(entries: readonly ClientEntry[]): Promise<void> {
+    if (entries.every((entry) => this.#isNamed(entry))) return;
+    await this.#options.membership.refreshNodes().catch(this.#options.failed);
   }
 
   #shown(entry: ClientEntry): LocalClient {

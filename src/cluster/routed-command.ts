@@ -235,7 +235,13 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
       return this.#again(error);
     }
     const tried = this.#place;
-    if (tried?.kind !== 'node' || (code !== 'client-offline' && code !== 'unavailable')) return error;
+    if (code !== 'client-offline' && code !== 'unavailable') return error;
+    if (tried?.kind !== 'node') {
+      // A store that fences its writers knows better who holds the client.
+      if (code !== 'client-offline' || this.#command.whenOffline === 'fail' || this.#refusedLeftMs() <= 0) return error;
+      this.#roads.whereabouts.forget(this.#command);
+      return this.#pause(this.#refusedLeftMs());
+    }
     this.#roads.whereabouts.forget(this.#command);
     const place = await this.#roads.whereabouts.find(this.#command);
     const isSame = place.kind === 'node' && place.node.instance === tried.node.instance && place.epoch === tried.epoch;

@@ -160,6 +160,7 @@ export class RoutedHub implements CommandTransport {
     const { whereabouts, links } = this.#roads;
     const client = clientId ?? (await this.#clientOf(tenant, commandId));
     const asked = new Set<string>();
+    let unreachable: unknown;
     if (client !== undefined) {
       const key = { tenant, clientId: client };
       for (const isFirst of [true, false]) {
@@ -172,6 +173,7 @@ export class RoutedHub implements CommandTransport {
           whereabouts.forget(key);
           const { code } = toHubError(error);
           if (code !== 'not-found' && (code !== 'unavailable' || !isFirst)) throw error;
+          if (code === 'unavailable') unreachable = error;
         }
       }
     }
@@ -179,7 +181,7 @@ export class RoutedHub implements CommandTransport {
       return { value: await ask(this.#hub), home: 'here' };
     } catch (error) {
       if (toHubError(error).code !== 'not-found') throw error;
-      return this.#askAll(asked, error, ask);
+      return this.#askAll(asked, unreachable ?? error, ask);
     }
   }
 

@@ -35,6 +35,10 @@ export interface Claim {
  * other way round the hub is told of a lost client by `lost` or `yield`.
  */
 export interface ClientClaims {
+  /** This hub, as the directory knows it now. */
+  readonly instance: string;
+  /** Whether this hub is meant, now or under an instance that it had before. */
+  isOwn(instance: string): boolean;
   /** Makes this hub the holder, with an epoch above `afterEpoch`. Rejects with `unavailable` when that cannot be had. */
   claim(client: ClaimedClient, afterEpoch: number): Promise<Claim>;
   /** The client has left. Changes nothing if it was claimed again since. */

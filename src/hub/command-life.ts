@@ -13,7 +13,8 @@ import {
 import type { Client } from './client.ts';
 import type { HandedCommand } from './client-claims.ts';
 import { CommandRegistry } from './command-registry.ts';
-import type { StoredCommand } from './command-store.ts';
+import type { StoredCommand, WriteOptions } from './command-store.ts';
+import type { Holds } from './holds.ts';
 import type { Settings } from './options.ts';
 import { PendingCommand } from './pending-command.ts';
 import type { Publisher } from './publisher.ts';
@@ -28,6 +29,7 @@ export interface LifeHost {
   readonly settings: Settings;
   readonly wheel: TimingWheel;
   readonly publisher: Publisher;
+  readonly holds: Holds;
   /** The client's record, if there is one. */
   clientOf(tenant: string, clientId: string): Client | undefined;
   /** Nothing of this client is pending any more, perhaps. */
@@ -271,21 +273,32 @@ export class CommandLife {
     this.#tell(pending, update);
     if (pending.isQueued)
       this.#host.settings.commands
-        ?.advance(pending.id, state, update.atMs, { owner: pending.command })
+        ?.advance(pending.id, state, update.atMs, this.#signed(pending))
         .catch((cause: unknown) => {
-          this.#host.failed(`note that a command is ${state}`, cause);
+          if (!this.#host.holds.isLost(cause, pending.command))
+            this.#host.failed(`note that a command is ${state}`, cause);
         });
   }
 
-  /** Asks the store until it takes the end: true. False when the hub is closed first; the device will tell it again. */
+  #signed({ command }: PendingCommand): WriteOptions {
+    return { owner: command, hold: this.#host.holds.of(command) };
+  }
+
+  /** Asks the store until it takes the end: true. False when the hub is closed or loses the client first; the device will tell it again. */
   async #save(pending: PendingCommand, update: TerminalUpdate): Promise<boolean> {
     const { settings } = this.#host;
     while (!this.#isClosed) {
       try {
-        const standing = await settings.commands!.finish(update, { owner: pending.command });
+        const standing = await settings.commands!.finish(update, this.#signed(pending));
         this.#conclude(pending, standing, this.#host.clientOf(pending.command.tenant, pending.command.clientId));
         return true;
       } catch (cause) {
+        if (this.#host.holds.isLost(cause, pending.command)) {
+          // Its device tells the hub that has it now.
+          pending.isEnding = false;
+          this.letGo(pending);
+          return false;
+        }
         this.#host.failed('store the end of a command', cause);
         await this.#pause(storeRetryMs);
       }

@@ -27,8 +27,8 @@ export interface Hold {
 export interface WriteOptions {
   /** Whose commands these are. Saves a store that is spread out the search for them. */
   readonly owner?: CommandOwner | undefined;
-  /** Write only while this is the hold on the client; rejects with `FencedError` else. Default: in any case. */
-  readonly hold?: Hold | undefined;
+  /** Write only while this is the hold on the client, or nobody holds it; rejects with `FencedError` else. Default: in any case. */
+  readonly hold?: Hold | 'nobody' | undefined;
 }
 
 /** What `add` has to hold to. */
@@ -62,9 +62,10 @@ export class FencedError extends HubError {
   /** Who holds the client now; undefined: nobody. */
   readonly holder: Hold | undefined;
 
-  constructor({ clientId }: CommandOwner, hold: Hold, holder: Hold | undefined) {
-    const now = holder ? `${holder.instance} does, in epoch ${holder.epoch}` : 'nobody does';
-    super('unavailable', `${hold.instance} does not hold client ${clientId} in epoch ${hold.epoch} any more: ${now}`, {
+  constructor({ clientId }: CommandOwner, hold: Hold | 'nobody', holder: Hold | undefined) {
+    const was = hold === 'nobody' ? 'nobody' : `${hold.instance} in epoch ${hold.epoch}`;
+    const now = holder ? `${holder.instance} in epoch ${holder.epoch}` : 'nobody';
+    super('unavailable', `client ${clientId} is not held by ${was} any more, but by ${now}`, {
       retryAfterMs: 100,
     });
     this.holder = holder;

@@ -12,6 +12,7 @@ import { CommandLife, recordOf } from './command-life.ts';
 import type { CommandFilter, StoredCommand } from './command-store.ts';
 import type { DeviceIdentity, DeviceStream, DeviceStreamListener } from './device-stream.ts';
 import type { CloseReason } from './facts.ts';
+import { Holds } from './holds.ts';
 import { dueAfterSending, Mailbox, type MailboxHost } from './mailbox.ts';
 import { type HubOptions, type Settings, settingsFrom } from './options.ts';
 import type { PendingCommand } from './pending-command.ts';
@@ -62,10 +63,12 @@ export class Hub implements CommandTransport {
     this.#publisher = new Publisher(settings.log, (cause) => this.#failed('keep an event', cause));
     const failed = this.#failed;
     const clientOf = (tenant: string, clientId: string): Client | undefined => this.#directory.get(tenant, clientId);
+    const holds = new Holds(settings.claims, clientOf, (tenant, clientId, epoch) => this.lost(tenant, clientId, epoch));
     this.#life = new CommandLife({
       settings,
       wheel: this.#wheel,
       publisher: this.#publisher,
+      holds,
       clientOf,
       released: (client) => this.#directory.released(client),
       failed,
@@ -75,6 +78,7 @@ export class Hub implements CommandTransport {
       this.#mailboxes = {
         store: settings.commands,
         wheel: this.#wheel,
+        holds,
         newestPosition: 0,
         adopt: (stored) => this.#adopt(stored),
         dueAfterSending: (pending) => dueAfterSending(pending.command, pending.acceptedAtMs, settings),
@@ -96,6 +100,7 @@ export class Hub implements CommandTransport {
       life: this.#life,
       directory: this.#directory,
       mailboxes,
+      holds,
       cancel: (command) => this.cancel(command.tenant, command.id, callerCancelled),
       get closingForMs() {
         return hub.#drain?.retryAfterMs();

@@ -2,6 +2,7 @@ import { Deque } from '../flow/deque.ts';
 import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
 import type { Command } from '../protocol/command.ts';
 import type { CommandStore, StoredCommand } from './command-store.ts';
+import type { Holds } from './holds.ts';
 import type { Settings } from './options.ts';
 import type { PendingCommand } from './pending-command.ts';
 
@@ -25,6 +26,7 @@ export interface MailboxOwner {
 export interface MailboxHost {
   readonly store: CommandStore;
   readonly wheel: TimingWheel;
+  readonly holds: Holds;
   /** Highest position that this process has seen in the store. */
   newestPosition: number;
   /** Makes a stored command ready to go: the pending one when it belongs at the end of the queue. */
@@ -164,20 +166,19 @@ export class Mailbox {
       if (batch.length === pageSize) break;
       if (pending.isQueued && pending.journal !== journalId) batch.push(pending);
     }
+    const owner = { tenant: this.#owner.tenant, clientId: this.#owner.id };
     const marks = batch.map((pending) => ({ id: pending.id, dueAtMs: this.#host.dueAfterSending(pending) }));
-    this.#host.store
-      .markSent(marks, journalId, { owner: { tenant: this.#owner.tenant, clientId: this.#owner.id } })
-      .then(
-        () => {
-          this.#isMarking = false;
-          for (const pending of batch) pending.journal = journalId;
-          this.#owner.pump();
-        },
-        (cause: unknown) => {
-          this.#isMarking = false;
-          this.#broke('mark commands as sent', cause);
-        },
-      );
+    this.#host.store.markSent(marks, journalId, { owner, hold: this.#host.holds.of(owner) }).then(
+      () => {
+        this.#isMarking = false;
+        for (const pending of batch) pending.journal = journalId;
+        this.#owner.pump();
+      },
+      (cause: unknown) => {
+        this.#isMarking = false;
+        if (!this.#host.holds.isLost(cause, owner)) this.#broke('mark commands as sent', cause);
+      },
+    );
   }
 
   #takePage(page: readonly StoredCommand[]): void {

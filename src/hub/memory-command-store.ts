@@ -193,7 +193,7 @@ class MemoryCommandStore implements CommandStore {
   #checkHold(owner: CommandOwner, { hold }: WriteOptions = {}): void {
     if (!hold || !this.#holderOf) return;
     const holder = this.#holderOf(owner);
-    if (!isSameHold(hold, holder)) throw new FencedError(owner, hold, holder);
+    if (hold === 'nobody' ? holder : !isSameHold(hold, holder)) throw new FencedError(owner, hold, holder);
   }
 
   #findKnown(command: Command): StoredCommand | undefined {

@@ -7,6 +7,7 @@ import type { Client } from './client.ts';
 import type { ClientTable } from './client-table.ts';
 import type { CommandLife } from './command-life.ts';
 import type { AddOptions } from './command-store.ts';
+import type { Holds } from './holds.ts';
 import { dueAfterSending, type Mailbox, type MailboxHost } from './mailbox.ts';
 import type { Settings } from './options.ts';
 import type { PendingCommand } from './pending-command.ts';
@@ -22,6 +23,7 @@ export interface SubmissionsHost {
   readonly mailboxes: MailboxHost | undefined;
   /** Set while the hub refuses commands, with the time after which they may come again. */
   readonly closingForMs: number | undefined;
+  readonly holds: Holds;
   cancel(command: Command): Promise<CommandUpdate>;
 }
 
@@ -169,6 +171,7 @@ export class Submissions {
     const goesAtOnce =
       session && mailbox?.isCaughtUp && client.live.size === 0 && client.inFlight.size < session.window;
     const options: AddOptions = {
+      hold: this.#host.holds.of(command),
       nowMs,
       maxCommands: mailboxCommands,
       maxBytes: mailboxBytes,
@@ -210,7 +213,8 @@ export class Submissions {
       case 'full':
         throw new HubError('mailbox-full', outcome.message, { commandId: command.id, retryAfterMs: 1000 });
       case 'wrong-node':
-        throw new HubError('unavailable', `client ${command.clientId} is on another node now`, {
+        // Whoever sent it here looks again where the client is.
+        throw new HubError('client-offline', `client ${command.clientId} is held by another node`, {
           commandId: command.id,
           retryAfterMs: 100,
         });

@@ -37,10 +37,11 @@ export class TestCluster {
   readonly #wires = new MemoryNodes();
   readonly #hubOptions: HubOptions;
 
-  constructor({ clock = virtualClock(), commands = memoryCommandStore(), hub = {} }: TestClusterOptions = {}) {
+  constructor({ clock = virtualClock(), commands, hub = {} }: TestClusterOptions = {}) {
     this.clock = clock;
-    this.commands = commands;
-    this.directory = memoryClientDirectory({ clock });
+    const directory = memoryClientDirectory({ clock });
+    this.directory = directory;
+    this.commands = commands ?? memoryCommandStore({ holderOf: (owner) => directory.holderOf(owner) });
     this.#hubOptions = hub;
   }
 

@@ -417,6 +417,19 @@ export function commandStoreContract(name: string, open: () => Promise<StoreUnde
       await add(store, command, { hold: b });
     });
 
+    test('what is nobody’s is ended only while it is', async () => {
+      const { store, claim } = await openedWithClaims();
+      if (!claim) return expectHoldsIgnored(store);
+      const a = { instance: 'a', epoch: 7 };
+      const command = queuedCommand();
+      await add(store, command, { hold: 'nobody' });
+      await claim(command, a);
+      const nobody = { owner: command, hold: 'nobody' } as const;
+      await expect(store.finish(failed(command), nobody)).rejects.toMatchObject({ code: 'unavailable', holder: a });
+      await claim(command, undefined);
+      expect(await store.finish(failed(command), nobody)).toEqual(failed(command));
+    });
+
     test('a hub that lost its hold changes nothing any more', async () => {
       const { store, claim } = await openedWithClaims();
       if (!claim) return expectHoldsIgnored(store);
