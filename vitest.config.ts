@@ -10,14 +10,7 @@ const common = {
 };
 
 /** Suites that start processes or a browser: one file at a time, after the others, so that they have the machine. */
-const wholeMachine = [
-  'test/cli/**',
-  'test/e2e/**',
-  'test/browser/chromium/**',
-  'test/interop/**',
-  'test/faults/**',
-  'test/examples/**',
-];
+const wholeMachine = ['test/cli/**', 'test/e2e/**', 'test/browser/chromium/**', 'test/interop/**', 'test/examples/**'];
 
 export default defineConfig({
   test: {
@@ -32,7 +25,7 @@ export default defineConfig({
           ...common,
           name: 'rooms',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/house/**', ...wholeMachine],
+          exclude: ['test/house/**', 'test/faults/**', ...wholeMachine],
           sequence: { groupOrder: 1 },
         },
       },
@@ -47,6 +40,21 @@ export default defineConfig({
           sequence: { groupOrder: 2 },
         },
       },
+      // Two files of faults at a time: `churn`, the first by name, takes three minutes and little of the machine, and the
+      // others run beside it.
+      ...[
+        { name: 'churn', include: ['test/faults/soak.test.ts'] },
+        { name: 'faults', include: ['test/faults/*.test.ts'], exclude: ['test/faults/soak.test.ts'] },
+      ].map((files) => ({
+        test: {
+          ...common,
+          ...files,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          maxWorkers: 2,
+          sequence: { groupOrder: 3 },
+        },
+      })),
     ],
   },
 });

@@ -47,7 +47,8 @@ if (filter.length === 0) {
     'house',
   ]);
   await installMissing();
-  await vitest('tests', `[${stages.length + 2}/${stages.length + 2}]`, ['--project', 'rooms', '--project', 'whole']);
+  const projects = ['rooms', 'whole', 'churn', 'faults'].flatMap((name) => ['--project', name]);
+  await vitest('tests', `[${stages.length + 2}/${stages.length + 2}]`, projects);
 } else {
   await installMissing();
   await vitest(`tests that match ${filter.join(' ')}`, '[1/1]', filter);

@@ -9,6 +9,7 @@ import {
 } from '@grpc/grpc-js';
 import { HubError, type HubErrorCode } from '../errors.ts';
 import type { Dial } from './hub-wire.ts';
+import { secureCredentials } from './secure-credentials.ts';
 import { trackedCredentials } from './tracked-credentials.ts';
 
 /** How the hub is recognised, and we by it. All in PEM. */
@@ -88,9 +89,9 @@ export function grpcDial({ address, tls, channelOptions }: GrpcWireOptions): Dia
   };
 }
 
-function secure({ ca, key, cert }: DeviceTls): ChannelCredentials {
+function secure(tls: DeviceTls): ChannelCredentials {
   try {
-    return credentials.createSsl(asBuffer(ca), asBuffer(key), asBuffer(cert));
+    return secureCredentials(tls);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new HubError('invalid-argument', `tls: ca, cert or key cannot be used: ${reason}`, { cause: error });
@@ -99,11 +100,6 @@ function secure({ ca, key, cert }: DeviceTls): ChannelCredentials {
 
 function same(bytes: Buffer): Buffer {
   return bytes;
-}
-
-function asBuffer(pem: string | Buffer | undefined): Buffer | null {
-  if (pem === undefined) return null;
-  return typeof pem === 'string' ? Buffer.from(pem) : pem;
 }
 
 function errorOf({ code, details }: StatusObject, address: string): HubError {

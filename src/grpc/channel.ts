@@ -1,4 +1,5 @@
-import { ChannelCredentials, type ChannelOptions, credentials, Metadata } from '@grpc/grpc-js';
+import { type ChannelCredentials, type ChannelOptions, credentials, Metadata } from '@grpc/grpc-js';
+import { secureCredentials } from '../device/secure-credentials.ts';
 import { HubError } from '../errors.ts';
 import { parseAddress } from './listener.ts';
 
@@ -79,12 +80,8 @@ function withToken(token: string): Metadata {
   return metadata;
 }
 
-function secure({ ca, cert, key }: ClientTls): ChannelCredentials {
-  if ((cert === undefined) !== (key === undefined))
+function secure(tls: ClientTls): ChannelCredentials {
+  if ((tls.cert === undefined) !== (tls.key === undefined))
     throw new HubError('invalid-argument', 'tls has a cert or a key and not the other: give both');
-  return ChannelCredentials.createSsl(buffer(ca), buffer(key), buffer(cert));
-}
-
-function buffer(pem: string | Buffer | undefined): Buffer | null {
-  return pem === undefined ? null : Buffer.from(pem);
+  return secureCredentials(tls);
 }

@@ -1,4 +1,5 @@
 import { HubError } from '../errors.ts';
+import { keptBytes } from '../flow/kept-bytes.ts';
 import {
   type Command,
   type CommandError,
@@ -96,9 +97,11 @@ export function payloadToProto(payload: Payload): wire.Payload {
   return { type: payload.type, value: payload.value };
 }
 
-/** An absent payload is one without type and bytes, as an empty message is not written on the wire. */
+/** A payload that may be kept. An absent one is one without type and bytes, as an empty message is not written on the wire. */
 export function payloadFromProto(payload: wire.Payload | undefined): Payload {
-  return payload === undefined ? { type: '', value: new Uint8Array() } : { type: payload.type, value: payload.value };
+  return payload === undefined
+    ? { type: '', value: new Uint8Array() }
+    : { type: payload.type, value: keptBytes(payload.value) };
 }
 
 export function progressToProto(progress: Progress): wire.Progress {

@@ -3,20 +3,32 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ServerCredentials } from '@grpc/grpc-js';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { connectDevice } from '../../src/device/index.ts';
 import { ScriptedHub } from './scripted-hub.ts';
 
+interface Pair {
+  readonly private_key: Buffer;
+  readonly cert_chain: Buffer;
+}
 let directory: string;
-let pair: { private_key: Buffer; cert_chain: Buffer };
+/** Of a hub that is known by its name and by the loopback address. */
+let pair: Pair;
+/** Of a hub that is known by its name alone. */
+let named: Pair;
+
+function certificate(file: string, names: string): Pair {
+  const [key, cert] = [join(directory, `${file}.key`), join(directory, `${file}.pem`)];
+  const ask = '-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -nodes -subj /CN=hub.test'.split(' ');
+  const more = ['-addext', `subjectAltName=${names}`, '-keyout', key, '-out', cert];
+  execFileSync('openssl', ['req', '-x509', ...ask, ...more], { stdio: 'ignore' });
+  return { private_key: readFileSync(key), cert_chain: readFileSync(cert) };
+}
 
 beforeAll(() => {
   directory = mkdtempSync(join(tmpdir(), 'signalbox-tls-'));
-  const [key, cert] = [join(directory, 'key.pem'), join(directory, 'cert.pem')];
-  const ask = '-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -nodes -subj /CN=hub.test'.split(' ');
-  const names = ['-addext', 'subjectAltName=DNS:hub.test'];
-  execFileSync('openssl', ['req', '-x509', ...ask, ...names, '-keyout', key, '-out', cert], { stdio: 'ignore' });
-  pair = { private_key: readFileSync(key), cert_chain: readFileSync(cert) };
+  pair = certificate('both', 'DNS:hub.test,IP:127.0.0.1');
+  named = certificate('named', 'DNS:hub.test');
 });
 afterAll(() => rmSync(directory, { recursive: true }));
 
@@ -28,6 +40,32 @@ test('a hub is known by its certificate, and a device by its own', async () => {
   await (await hub.stream()).welcome({ clientId: 'pump-7' });
   await using device = await connecting;
   expect(device.state).toMatchObject({ kind: 'connected', clientId: 'pump-7' });
+});
+
+test('a hub known by its IP address is checked against it, and Node has nothing to warn of', async () => {
+  const warnings: Error[] = [];
+  const note = (warning: Error): void => void warnings.push(warning);
+  process.on('warning', note);
+  onTestFinished(() => void process.off('warning', note));
+  await using hub = await ScriptedHub.start('127.0.0.1:0', ServerCredentials.createSsl(null, [pair]));
+  const connecting = connectDevice({ address: hub.address, clientId: 'pump-7', tls: { ca: pair.cert_chain } });
+  await (await hub.stream()).welcome({ clientId: 'pump-7' });
+  await using device = await connecting;
+  expect(device.state).toMatchObject({ kind: 'connected' });
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(warnings).toEqual([]);
+});
+
+test('a hub at an IP address that its certificate does not name is not talked to', async () => {
+  await using hub = await ScriptedHub.start('127.0.0.1:0', ServerCredentials.createSsl(null, [named]));
+  const tls = { ca: named.cert_chain };
+  const device = await connectDevice({ address: hub.address, clientId: 'pump-7', tls, waitForWelcome: false });
+  const reason = await new Promise((resolve) => {
+    device.onStateChange((state) => state.kind === 'waiting' && resolve(state.reason));
+  });
+  expect(reason).toMatch(/IP: 127\.0\.0\.1 is not in the cert's list/);
+  expect(hub.streams).toBe(0);
+  await device.close();
 });
 
 test('a hub with another certificate is not talked to', async () => {

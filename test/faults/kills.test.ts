@@ -9,7 +9,7 @@ import { compare } from './support/checker.ts';
 import { Child, killAll } from './support/child.ts';
 import { HubProcess } from './support/hub.ts';
 import { type CallerLine, type EffectLine, Ledger, readLedger } from './support/ledger.ts';
-import { dice, size, sleep } from './support/sizes.ts';
+import { dice, figures, size, sleep } from './support/sizes.ts';
 
 afterEach(killAll);
 
@@ -20,7 +20,7 @@ test('hubs and devices are killed and links cut: nothing accepted is lost, nothi
   timeout: size(180_000, 1_500_000),
 }, async () => {
   const { random, between, seed } = dice();
-  const [commands, devices, kills] = [size(2000, 50_000), size(20, 200), size(15, 300)];
+  const [commands, devices, kills] = [size(5000, 50_000), size(50, 200), size(40, 300)];
   const folder = mkdtempSync(path.join(tmpdir(), 'signalbox-kills-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   const files = { callers: path.join(folder, 'callers'), effects: path.join(folder, 'effects') };
@@ -28,7 +28,7 @@ test('hubs and devices are killed and links cut: nothing accepted is lost, nothi
   const deviceRoad = await faultProxy({ target: () => hub.grpc, random });
   const callerRoad = await faultProxy({ target: () => hub.grpc, random });
 
-  const processes = size(2, 5);
+  const processes = 5;
   // Devices in several processes; those of the last one lose their journals when they are killed.
   const groups = Array.from({ length: processes }, (_, group) => ({
     names: Array.from({ length: devices / processes }, (_, i) => `device-${group}-${i}`),
@@ -101,7 +101,7 @@ test('hubs and devices are killed and links cut: nothing accepted is lost, nothi
     if (!hub.child.hasEnded) await hub.child.kill();
     killed++;
     if (process.env.SIGNALBOX_TALK)
-      process.stderr.write(`${killed} kills, ${next} submitted, ${Math.round(performance.now() / 1000)} s\n`);
+      figures(`${killed} kills, ${next} submitted, ${Math.round(performance.now() / 1000)} s`);
     // Half of the hubs die at a named point, the others by chance.
     await hub
       .start(
@@ -133,8 +133,8 @@ test('hubs and devices are killed and links cut: nothing accepted is lost, nothi
   await callerRoad.close();
 
   const verdict = compare(readLedger<CallerLine>(files.callers), readLedger<EffectLine>(files.effects));
-  process.stderr.write(
-    `calm for ${Math.round(performance.now() - calmAt)} ms at the end, seed ${seed}, ${hub.starts} hubs, ${deviceRoad.counts.cut} + ${callerRoad.counts.cut} cuts, ${submittedCount} submitted, ${JSON.stringify({ ...verdict, broken: verdict.broken.length })}\n`,
+  figures(
+    `calm for ${Math.round(performance.now() - calmAt)} ms at the end, seed ${seed}, ${hub.starts} hubs, ${deviceRoad.counts.cut} + ${callerRoad.counts.cut} cuts, ${submittedCount} submitted, ${JSON.stringify({ ...verdict, broken: verdict.broken.length })}`,
   );
   expect(verdict.broken.slice(0, 20)).toEqual([]);
   expect(verdict.accepted).toBe(commands);

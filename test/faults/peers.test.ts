@@ -22,7 +22,7 @@ test('peers that are stopped, cut off in silence or killed are offline soon, com
   const base = await hub.usage();
   const road = await faultProxy({ target: () => hub.grpc });
   onTestFinished(() => road.close());
-  const count = size(50, 100);
+  const count = 100;
   const silent = world.devices(numbered('silent', count), { address: road.address });
   const stopped = world.devices(numbered('stopped', count));
   const are = (what: string, wanted: number) =>
@@ -54,7 +54,7 @@ test('devices and browsers that never read cost a bounded part of memory, and ot
 }, async () => {
   const world = await World.open({ stallMs: 2000, heartbeatMs: 1000, waitingBytes: 1024 * 1024 });
   const { hub } = world;
-  const count = size(30, 100);
+  const count = 100;
   const deviceRoad = await faultProxy({ target: () => hub.grpc });
   const browserRoad = await faultProxy({ target: () => hub.http });
   onTestFinished(async () => {

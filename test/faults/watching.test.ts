@@ -11,6 +11,8 @@ class SseWatcher {
   /** What it saw: numbers of ticks, and the hub's own notices. */
   readonly seen: (number | string)[] = [];
   opened = 0;
+  /** How many of these are ticks. */
+  ticks = 0;
   #id: string | undefined;
   #request: ClientRequest | undefined;
   #isClosed = false;
@@ -61,8 +63,10 @@ class SseWatcher {
         ?.slice(name.length + 2);
     this.#id = field('id') ?? this.#id;
     const event = field('event');
-    if (event === 'tick') this.seen.push((JSON.parse(field('data')!) as { data: { n: number } }).data.n);
-    else if (event?.startsWith('hub.')) this.seen.push(`${event} ${field('data')}`);
+    if (event === 'tick') {
+      this.ticks++;
+      this.seen.push((JSON.parse(field('data')!) as { data: { n: number } }).data.n);
+    } else if (event?.startsWith('hub.')) this.seen.push(`${event} ${field('data')}`);
   }
 }
 
@@ -74,7 +78,7 @@ test('watchers that are cut again and again, also by the death of the hub, see e
   const { hub } = world;
   const road = await faultProxy({ target: () => hub.http, random });
   onTestFinished(() => road.close());
-  const [events, count, kills] = [size(3000, 20_000), size(20, 100), size(3, 30)];
+  const [events, count, kills] = [20_000, 100, size(3, 30)];
   const watchers = Array.from(
     { length: count },
     () => new SseWatcher(() => `http://${road.address}/v1/events?channel=client.source`),
@@ -88,6 +92,7 @@ test('watchers that are cut again and again, also by the death of the hub, see e
   const device = await connectDevice({ address: hub.grpc, clientId: 'source', backoff: { minMs: 20, maxMs: 200 } });
   onTestFinished(() => device.close({ timeoutMs: 0 }));
   let told = 0;
+  const slowest = (): number => Math.min(...watchers.map(({ ticks }) => ticks));
   const emitting = (async () => {
     const open = new Set<Promise<void>>();
     for (let n = 0; n < events; n++) {
@@ -95,6 +100,8 @@ test('watchers that are cut again and again, also by the death of the hub, see e
       open.add(one);
       while (open.size >= 50) await Promise.race(open);
       told = n + 1;
+      // The hub keeps 10,000 events of a channel: nobody falls so far behind that it would be told of a gap.
+      while (n % 500 === 0 && told - slowest() > 5000) await sleep(20);
     }
     await Promise.all(open);
   })();
@@ -120,9 +127,7 @@ test('watchers that are cut again and again, also by the death of the hub, see e
   road.setFaults({});
   road.cutAll();
   const ticks = (watcher: SseWatcher): number[] => watcher.seen.filter((one) => typeof one === 'number');
-  await eventually('all have seen the last one', () =>
-    watchers.every((watcher) => ticks(watcher).at(-1) === events - 1),
-  ).catch(
+  await eventually('all have seen the last one', () => slowest() >= events).catch(
     () => undefined, // what is missing is told below
   );
   const source = Array.from({ length: events }, (_, n) => n);

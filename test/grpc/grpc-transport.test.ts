@@ -7,8 +7,14 @@ import { type GrpcTransport, type GrpcTransportOptions, grpcTransport } from '..
 import { type GrpcServer, serveGrpc } from '../../src/grpc/serve-grpc.ts';
 import { type CommandStore, Hub, memoryCommandStore } from '../../src/hub/index.ts';
 import type { CommandUpdate } from '../../src/protocol/command.ts';
-import { collect, scriptedDevice, testCommand, virtualClock } from '../../src/testing/index.ts';
-import { CuttableRoad } from '../support/cuttable-road.ts';
+import {
+  collect,
+  type FaultProxy,
+  faultProxy,
+  scriptedDevice,
+  testCommand,
+  virtualClock,
+} from '../../src/testing/index.ts';
 import { Program } from '../support/program.ts';
 import { root } from '../support/sources.ts';
 
@@ -17,7 +23,9 @@ const opened: (() => unknown)[] = [];
 let store: CommandStore;
 let hub: Hub;
 let server: GrpcServer;
-let road: CuttableRoad;
+let road: FaultProxy;
+/** Where the road leads. */
+let target: string;
 
 async function startHub(): Promise<void> {
   hub = new Hub({ commands: store });
@@ -29,6 +37,12 @@ async function stopHub(): Promise<void> {
   await hub.close();
 }
 
+/** Breaks every connection and takes no new one. */
+function shut(one: FaultProxy): void {
+  one.block();
+  one.cutAll();
+}
+
 function transportTo(address: string, options: Partial<GrpcTransportOptions> = {}): GrpcTransport {
   const transport = grpcTransport({ address, random: () => 0.1, ...options });
   opened.push(() => transport.close());
@@ -38,7 +52,8 @@ function transportTo(address: string, options: Partial<GrpcTransportOptions> = {
 beforeEach(async () => {
   store = memoryCommandStore();
   await startHub();
-  road = await CuttableRoad.to(server.addresses[0]!);
+  target = server.addresses[0]!;
+  road = await faultProxy({ target: () => target });
 });
 afterEach(async () => {
   for (const close of opened.splice(0).reverse()) await close();
@@ -55,13 +70,13 @@ describe('when the connection breaks', () => {
     const reading = (async () => {
       for await (const update of transportTo(road.address).send(command)) {
         seen.push(update);
-        if (update.state === 'delivered') road.break();
+        if (update.state === 'delivered') road.cutAll();
         if (update.state === 'progress') device.succeed(command.id);
       }
     })();
     await device.command();
     device.acknowledge();
-    await expect.poll(() => road.taken).toBe(2);
+    await expect.poll(() => road.counts.accepted).toBe(2);
     const progress = { fraction: 0.5, note: '', item: undefined, itemNumber: 0 };
     device.send({ $case: 'progress', value: { commandId: command.id, progress } });
     await reading;
@@ -84,7 +99,7 @@ describe('when the connection breaks', () => {
       if (update.state !== 'progress') continue;
       const n = update.progress.item!.value[0]!;
       items.push(n);
-      if (n % 5 === 4) road.break();
+      if (n % 5 === 4) road.cutAll();
       if (n < 39) emit(n + 1);
       else device.succeed(command.id);
     }
@@ -98,9 +113,9 @@ describe('when the connection breaks', () => {
     const command = testCommand();
     const updates = collect(transportTo(road.address).send(command, { signal: aborter.signal }));
     await device.command();
-    await road.cut();
+    shut(road);
     aborter.abort();
-    await road.restore();
+    road.unblock();
     await device.next((frame) => frame.body?.$case === 'cancel');
     device.end(command.id, 'cancelled');
     expect((await updates).at(-1)?.state).toBe('cancelled');
@@ -111,7 +126,7 @@ describe('when the connection breaks', () => {
     await device.hello();
     const iterator = transportTo(road.address).send(testCommand())[Symbol.asyncIterator]();
     await iterator.next();
-    await road.cut();
+    shut(road);
     const pending = iterator.next();
     await iterator.return?.();
     expect((await pending).done === true || (await iterator.next()).done === true).toBe(true);
@@ -125,7 +140,7 @@ describe('when the connection breaks', () => {
     await device.command();
     await stopHub();
     await startHub();
-    road.target = server.addresses[0]!;
+    target = server.addresses[0]!;
     await expect(updates).rejects.toMatchObject({
       code: 'outcome-unknown',
       commandId: command.id,
@@ -139,7 +154,7 @@ describe('when the connection breaks', () => {
     expect((await iterator.next()).value?.state).toBe('queued');
     await stopHub();
     await startHub();
-    road.target = server.addresses[0]!;
+    target = server.addresses[0]!;
     const device = scriptedDevice(hub);
     await device.hello();
     device.succeed((await device.command()).id);
@@ -157,7 +172,7 @@ describe('when the connection breaks', () => {
     const updates = collect(transportTo(road.address, { clock }).send(testCommand({ timeoutMs: 20_000 })));
     const error = updates.catch((thrown: HubError) => thrown);
     await device.command();
-    await road.cut();
+    shut(road);
     let isOver = false;
     void error.then(() => (isOver = true));
     while (!isOver) await clock.advance(1_000);
@@ -168,7 +183,7 @@ describe('when the connection breaks', () => {
 
 describe('when there is no hub', () => {
   test('a dead address is unavailable and named', async () => {
-    await road.cut();
+    shut(road);
     const error = await collect(transportTo(road.address).send(testCommand())).catch((thrown: HubError) => thrown);
     expect(error).toMatchObject({ code: 'unavailable', message: expect.stringContaining(road.address) });
   });
@@ -245,10 +260,10 @@ describe('three processes', () => {
     const caller = program('caller.ts', road.address, '900');
     await device.says(/running 900/);
     // Nothing but the command keeps the caller's process now.
-    await road.cut();
+    shut(road);
     device.write('go\n');
     await expect.poll(async () => (await hub.list({ tenant: 'default', limit: 1 }))[0]?.last.state).toBe('succeeded');
-    await road.restore();
+    road.unblock();
     expect(await caller.ended(), caller.stderr).toBe(0);
     expect(caller.stdout).toContain('answer {"rpm":901}');
   }, 60_000);

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { isTerminalUpdate } from '../../protocol/command.ts';
+import { type CommandUpdate, isTerminalUpdate } from '../../protocol/command.ts';
 import { updateFromProto } from '../../protocol/convert.ts';
 import { parseDuration } from '../arguments.ts';
 import { type HubOptions, openHub, withHubOptions } from '../connect.ts';
@@ -37,10 +37,21 @@ export const cancel: Verb = {
     const { update } = await hub.services.commands.cancelCommand(request, { signal });
     let last = updateFromProto(update);
     if (isTerminalUpdate(last)) tellUpdate(terminal, last, schemas);
-    else
-      for await (last of watchCommand(hub, request.commandId, { signal, timeoutMs: options.timeout ?? 30_000 }))
-        tellUpdate(terminal, last, schemas);
+    else {
+      const updates = watchCommand(hub, request.commandId, { signal, timeoutMs: options.timeout ?? 30_000 });
+      for await (last of after(last, updates)) tellUpdate(terminal, last, schemas);
+    }
     if (last.state === 'unknown') return exitCodes.timedOut;
     return last.state === 'cancelled' ? exitCodes.ok : exitCodes.failed;
   },
 };
+
+/** A command's story is told from its beginning; this leaves out what happened up to `known`. */
+async function* after(known: CommandUpdate, updates: AsyncIterable<CommandUpdate>): AsyncGenerator<CommandUpdate> {
+  let isNew = false;
+  for await (const update of updates) {
+    isNew ||= update.atMs > known.atMs || isTerminalUpdate(update);
+    if (isNew) yield update;
+    isNew ||= update.atMs === known.atMs && update.state === known.state;
+  }
+}

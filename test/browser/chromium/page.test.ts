@@ -3,8 +3,8 @@ import { type Browser, type BrowserContextOptions, chromium, type Page } from 'p
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { chromiumPath } from '../../../scripts/debian.ts';
 import { jwtAuthenticator, mintToken } from '../../../src/auth/index.ts';
+import { faultProxy } from '../../../src/testing/index.ts';
 import { describeNeeding } from '../../support/needs.ts';
-import { CuttableProxy } from './cuttable-proxy.ts';
 import { openHub } from './hub.ts';
 
 const quiet = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'];
@@ -127,9 +127,9 @@ describeNeeding('chromium', 'the page in a real browser', () => {
   test('it loses the hub for five seconds and catches up without a gap', async () => {
     await using hub = await openHub();
     const pump = await hub.pump('pump-1');
-    const proxy = await CuttableProxy.to(hub.port);
-    onTestFinished(() => proxy.cut());
-    const page = await open(proxy.url, { mayComplain: /net::ERR_|Failed to load resource/ });
+    const proxy = await faultProxy({ target: `127.0.0.1:${hub.port}` });
+    onTestFinished(() => proxy.close());
+    const page = await open(`http://${proxy.address}`, { mayComplain: /net::ERR_|Failed to load resource/ });
     await badge(page, 'live');
     await device(page, 'pump-1', true);
     const row = (number: number) =>
@@ -147,14 +147,15 @@ describeNeeding('chromium', 'the page in a real browser', () => {
       tick();
     }
     for (let count = 0; count < 10; count += 1) tick();
-    await proxy.cut();
+    proxy.block();
+    proxy.cutAll();
     await badge(page, 'reconnecting');
     for (let count = 0; count < 50; count += 1) {
       tick();
       await wait(100);
     }
     await picture(page, 'reconnecting');
-    await proxy.restore();
+    proxy.unblock();
     await badge(page, 'caught-up');
     tick();
     await row(number).waitFor();

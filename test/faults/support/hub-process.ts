@@ -1,4 +1,5 @@
 // A hub in a process of its own, to be killed: options as JSON in the first argument, its addresses as JSON on standard output.
+import { existsSync, readdirSync } from 'node:fs';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { createInterface } from 'node:readline';
 import { runUntilSignal, type ServeOptions, serve } from '../../../src/server/index.ts';
@@ -35,7 +36,9 @@ createInterface({ input: process.stdin }).on('line', (question) => {
     const resources: Record<string, number> = {};
     for (const kind of process.getActiveResourcesInfo()) resources[kind] = (resources[kind] ?? 0) + 1;
     const { rss, heapUsed } = process.memoryUsage();
-    say({ usage: { rss, heapUsed, resources, sessions: server.hub.load.sessions, p99Ms: delay.percentile(99) / 1e6 } });
+    const descriptors = existsSync('/proc/self/fd') ? readdirSync('/proc/self/fd').length : 0;
+    const { sessions } = server.hub.load;
+    say({ usage: { rss, heapUsed, resources, descriptors, sessions, p99Ms: delay.percentile(99) / 1e6 } });
   }
   if (question === 'watch loop') {
     delay.reset();

@@ -6,6 +6,8 @@ export interface HubUsage {
   readonly rss: number;
   readonly heapUsed: number;
   readonly resources: Readonly<Record<string, number>>;
+  /** Open files and sockets; 0 where the system does not tell. */
+  readonly descriptors: number;
   readonly sessions: number;
   readonly p99Ms: number;
 }

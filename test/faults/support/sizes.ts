@@ -14,6 +14,9 @@ export function dice(): { random: () => number; seed: number; between(least: num
   return { random, seed, between: (least, most) => Math.floor(least + random() * (most - least + 1)) };
 }
 
+/** What was measured, for whoever reads along; no test hangs on it. */
+export const figures = (text: string): void => void process.stderr.write(`${text}\n`);
+
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Waits until it holds; throws, naming `what`, when it does not within `withinMs`. */
