@@ -21,10 +21,14 @@ export function requireClientId(principal: Principal, clientId: string): void {
   throw new HubError('permission-denied', `"${subject}" is client "${principal.clientId}", not "${clientId}"`);
 }
 
-/** Whether the principal may read a channel: scope `events:read`, and one of its patterns if it has any. */
+/**
+ * Whether the principal may read a channel: scope `events:read`, and one of its patterns if it has any. The channel
+ * `user.<id>` is for that user, and for others only where a pattern of theirs names it.
+ */
 export function mayReadChannel(principal: Principal, channel: string): boolean {
   if (!hasScope(principal, 'events:read')) return false;
-  if (principal.channels === undefined || principal.scopes.has('admin')) return true;
+  if (principal.scopes.has('admin') || channel === `user.${principal.subject}`) return true;
+  if (principal.channels === undefined) return !channel.startsWith('user.');
   return principal.channels.some((pattern) => matchesChannel(pattern, channel));
 }
 

@@ -13,5 +13,7 @@ export { type JwtAlgorithm, type JwtAuthenticatorOptions, jwtAuthenticator } fro
 export { type MintTokenOptions, mintToken } from './mint-token.ts';
 export { type MtlsAuthenticatorOptions, mtlsAuthenticator } from './mtls-authenticator.ts';
 export { openAuthenticator } from './open-authenticator.ts';
+export { type LoggedIn, type Login, type PasswordLoginOptions, passwordLogin } from './password-login.ts';
 export { type Authenticator, type Credentials, isScope, type Principal, type Scope, scopes } from './principal.ts';
 export { TicketBooth, type TicketBoothOptions, ticketBooth } from './ticket-booth.ts';
+export { type User, UserFile } from './user-file.ts';

@@ -1,5 +1,14 @@
 /** What a principal may do. `events:read` can be narrowed by channel patterns. */
-export const scopes = ['device', 'commands:send', 'events:read', 'events:publish', 'clients:read', 'admin'] as const;
+export const scopes = [
+  'device',
+  'commands:send',
+  'events:read',
+  'events:publish',
+  'clients:read',
+  'tasks:run',
+  'tasks:read',
+  'admin',
+] as const;
 export type Scope = (typeof scopes)[number];
 
 /** Whether it is one of ours: identity providers put other words into the same claim. */

@@ -1,3 +1,4 @@
+import type { Login } from '../auth/password-login.ts';
 import type { Authenticator } from '../auth/principal.ts';
 import type { TicketBooth } from '../auth/ticket-booth.ts';
 import type { EventLog } from '../events/event-log.ts';
@@ -8,6 +9,7 @@ import type { StreamLeases } from '../leases/index.ts';
 import type { CommandRecord, CommandUpdate } from '../protocol/command.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import type { PayloadJson } from '../schemas/payload-json.ts';
+import type { Tasks } from '../tasks/index.ts';
 import type { GatewayFact } from './facts.ts';
 
 /** What the gateway needs of a hub. */
@@ -17,6 +19,9 @@ export interface GatewayHub extends CommandTransport {
   list(filter: CommandFilter): Promise<CommandRecord[]>;
   cancel(tenant: string, commandId: string, reason: string): Promise<CommandUpdate>;
 }
+
+/** What the gateway needs of tasks. */
+export type GatewayTasks = Pick<Tasks, 'definitions' | 'trigger' | 'snapshot' | 'get' | 'list' | 'cancel'>;
 
 /** One-use tickets, which stand for a principal in a URL. */
 export type Tickets = Pick<TicketBooth, 'issue' | 'redeem'>;
@@ -40,6 +45,10 @@ export interface GatewayOptions {
   /** Limits how many event streams a subject has open at once in all gateways that share a store. They stay their
    *  owner's. Default: none. */
   readonly leases?: StreamLeases | undefined;
+  /** Login by name and password. Default: none, and no such routes. */
+  readonly login?: Login | undefined;
+  /** Background work that can be triggered and watched. They stay their owner's. Default: none, and no such routes. */
+  readonly tasks?: GatewayTasks | undefined;
   /** Default: a booth of its own, with tickets of 30 s. */
   readonly tickets?: Tickets | undefined;
   /** Message types, for JSON payloads. Default: none, payloads come and go as base64. */

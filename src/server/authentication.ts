@@ -4,8 +4,11 @@ import {
   ensureSecret,
   firstOf,
   jwtAuthenticator,
+  type Login,
   mtlsAuthenticator,
   openAuthenticator,
+  passwordLogin,
+  UserFile,
 } from '../auth/index.ts';
 import { HubError, toHubError } from '../errors.ts';
 import { isLocal, parseAddress } from './addresses.ts';
@@ -34,6 +37,13 @@ export async function authenticatorFor(options: ResolvedOptions): Promise<Authen
       ? jwtAuthenticator({ secret: await secretOf(options), issuer, audience })
       : jwtAuthenticator({ jwksUrl: authJwks, issuer, audience });
   return options.tlsCa === undefined ? bearer : firstOf(bearer, mtlsAuthenticator());
+}
+
+/** Login by password, where this hub signs its own tokens and has a place for its users. */
+export async function loginFor(options: ResolvedOptions): Promise<Login | undefined> {
+  const { auth, authJwks, data, authIssuer: issuer, authAudience: audience } = options;
+  if (auth !== 'jwt' || authJwks !== undefined || data === ':memory:') return undefined;
+  return passwordLogin({ users: new UserFile(data), secret: await secretOf(options), issuer, audience });
 }
 
 async function secretOf({ authSecretFile, data }: ResolvedOptions): Promise<string> {

@@ -3,6 +3,7 @@ import type { GrpcFact } from '../grpc/facts.ts';
 import type { HubFact } from '../hub/facts.ts';
 import type { LeaseFact } from '../leases/index.ts';
 import type { StoreFact } from '../sqlite/index.ts';
+import type { TaskFact } from '../tasks/index.ts';
 
 /** What the process itself tells. */
 export type ProcessFact =
@@ -22,7 +23,7 @@ export interface OtherFact {
   readonly kind: string;
 }
 
-export type ServerFact = HubFact | GrpcFact | GatewayFact | StoreFact | LeaseFact | ProcessFact;
+export type ServerFact = HubFact | GrpcFact | GatewayFact | StoreFact | LeaseFact | TaskFact | ProcessFact;
 export type Observe = (fact: ServerFact | OtherFact) => void;
 
 /** Tells one fact to many; a listener that throws harms neither the others nor the part that spoke. */

@@ -1,3 +1,4 @@
+export { type User, UserFile } from '../auth/index.ts';
 export type { Observe, OtherFact, ServerFact } from './facts.ts';
 export type { LogDestination } from './logs.ts';
 export {

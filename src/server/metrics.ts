@@ -62,6 +62,11 @@ export function serverMetrics(readings: MetricReadings = {}): Metrics {
   const requests = counter('http_requests_total', 'Answered HTTP requests', 'status');
   const watchersClosed = counter('watchers_closed_total', 'Event streams closed', 'reason');
   const leases = counter('leases_total', 'Leases refused, lost, or troubled by their store', 'what');
+  const runsTriggered = counter('runs_triggered_total', 'Runs of tasks triggered');
+  const runsEnded = counter('runs_ended_total', 'Runs of tasks ended', 'state');
+  const runsAgain = counter('runs_again_total', 'Attempts that failed or were lost', 'why');
+  const runWaited = seconds('run_waited_seconds', 'From when a run is due to its start', fast);
+  const runTook = seconds('run_ended_seconds', 'From trigger to end of a run', slow);
   const others = counter('other_facts_total', 'Facts that have no metric of their own');
 
   if (readings.mailboxDepth) reading('signalbox_mailbox_commands', 'Queued commands not ended', readings.mailboxDepth);
@@ -161,6 +166,25 @@ export function serverMetrics(readings: MetricReadings = {}): Metrics {
       case 'lease-store-failed':
         leases.inc({ what: fact.kind.slice('lease-'.length) });
         return;
+      case 'run-triggered':
+        runsTriggered.inc();
+        return;
+      case 'run-started':
+        runWaited.observe(fact.waitedMs / 1000);
+        return;
+      case 'run-ended':
+        runsEnded.inc({ state: fact.state });
+        runTook.observe(fact.afterMs / 1000);
+        return;
+      case 'run-retried':
+        runsAgain.inc({ why: 'failed' });
+        return;
+      case 'run-lost':
+        runsAgain.inc({ why: 'lost' });
+        return;
+      case 'tasks-failed':
+        storeFailures.inc({ operation: word(fact.operation, operations) });
+        return;
       case 'disk-recovered':
       case 'stream-opened':
       case 'gateway-listening':
@@ -200,6 +224,12 @@ const operations = new Set([
   'note that a command is delivered',
   'note that a command is started',
   'look for commands whose time is over',
+  'claim runs',
+  'renew claims',
+  'settle a run',
+  'announce the end of a run',
+  'tell of an attempt',
+  'sweep',
 ]);
 const streamEnds = new Set([
   'left',

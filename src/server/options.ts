@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import * as z from 'zod';
@@ -45,6 +46,13 @@ export interface ServeOptions extends Partial<Tuning> {
   /** When devices may come back after a drain, in ms, and over how long they are spread. Default: 1000 and 5000. */
   drainReconnectAfterMs?: number;
   drainSpreadMs?: number;
+  /** Modules that define tasks (`defineTask`): paths of `.ts` or `.js` files. Default: none. */
+  tasks?: readonly string[];
+  /** Runs of tasks at once in this process. Default: 50. */
+  taskConcurrency?: number;
+  /** Threads and processes for tasks that want one. Default: as many of each as the machine has cores. */
+  taskThreads?: number;
+  taskProcesses?: number;
   /** Largest message that is taken in, in bytes. Default: 1 MiB. */
   maxMessageBytes?: number;
   /** A quiet event stream (SSE) gets a comment after this many ms. Default: 15000. */
@@ -73,6 +81,10 @@ export interface ResolvedOptions extends Tuning {
   readonly drainTimeoutMs: number;
   readonly drainReconnectAfterMs: number;
   readonly drainSpreadMs: number;
+  readonly tasks: readonly string[];
+  readonly taskConcurrency: number;
+  readonly taskThreads: number;
+  readonly taskProcesses: number;
   readonly maxMessageBytes: number;
   readonly sseKeepaliveMs: number;
   readonly sseIdleLimitMs: number;
@@ -118,6 +130,10 @@ const schema = z.strictObject({
   drainTimeoutMs: ms(0, 3_600_000).optional(),
   drainReconnectAfterMs: ms(0, 3_600_000).optional(),
   drainSpreadMs: ms(0, 3_600_000).optional(),
+  tasks: z.array(text).max(1000).optional(),
+  taskConcurrency: count(100_000).optional(),
+  taskThreads: count(1024).optional(),
+  taskProcesses: count(1024).optional(),
   maxMessageBytes: bytes.max(64 * 1024 * 1024).optional(),
   sseKeepaliveMs: ms(100).optional(),
   sseIdleLimitMs: ms(0).optional(),
@@ -167,6 +183,10 @@ export function resolveOptions(options: ServeOptions = {}, from = 'the options')
     drainTimeoutMs: given.drainTimeoutMs ?? 20_000,
     drainReconnectAfterMs: given.drainReconnectAfterMs ?? 1000,
     drainSpreadMs: given.drainSpreadMs ?? 5000,
+    tasks: given.tasks ?? [],
+    taskConcurrency: given.taskConcurrency ?? 50,
+    taskThreads: given.taskThreads ?? availableParallelism(),
+    taskProcesses: given.taskProcesses ?? availableParallelism(),
     maxMessageBytes: given.maxMessageBytes ?? 1024 * 1024,
     sseKeepaliveMs: given.sseKeepaliveMs ?? 15_000,
     sseIdleLimitMs: given.sseIdleLimitMs ?? 0,
@@ -222,9 +242,9 @@ function optionsFromEnv(env: Readonly<Record<string, string | undefined>>): Serv
 
 function parseVariable(option: keyof ServeOptions, value: string): unknown {
   if ((option === 'grpc' || option === 'http') && value === 'false') return false;
-  if (option === 'grpc' || option === 'http' || option === 'hosts' || option === 'origins')
+  if (option === 'grpc' || option === 'http' || option === 'hosts' || option === 'origins' || option === 'tasks')
     return value.split(',').map((each) => each.trim());
-  if (/(Ms|Bytes|Commands|^window|^streamsPerUser)$/.test(option)) return Number(value);
+  if (/(^task[A-Z].*|Ms|Bytes|Commands|^window|^streamsPerUser)$/.test(option)) return Number(value);
   return value;
 }
 
@@ -296,5 +316,6 @@ function relativeTo(folder: string, options: z.output<typeof schema>): ServeOpti
     const path = options[name];
     if (path !== undefined && path !== ':memory:' && !isAbsolute(path)) absolute[name] = join(folder, path);
   }
+  if (options.tasks) absolute.tasks = options.tasks.map((path) => (isAbsolute(path) ? path : join(folder, path)));
   return absolute as ServeOptions;
 }

@@ -9,8 +9,10 @@ import { type CommandStore, Hub, memoryCommandStore } from '../hub/index.ts';
 import { type LeaseStore, StreamLeases } from '../leases/index.ts';
 import { type Schemas, schemasFromDescriptors } from '../schemas/index.ts';
 import { openSqlite } from '../sqlite/index.ts';
-import { authenticatorFor, refuseOpenDoors } from './authentication.ts';
+import { memoryRunStore, type RunStore, type Task, Tasks } from '../tasks/index.ts';
+import { authenticatorFor, loginFor, refuseOpenDoors } from './authentication.ts';
 import { type Observe, toAll } from './facts.ts';
+import { loadTasks } from './load-tasks.ts';
 import { type LogDestination, serverLogs } from './logs.ts';
 import { serverMetrics } from './metrics.ts';
 import { loadOptions, type OptionSources, type ResolvedOptions, type ServeOptions } from './options.ts';
@@ -29,6 +31,8 @@ export interface ServeExtras {
   readonly logTo?: LogDestination;
   /** Message types for JSON payloads over HTTP. Default: those of this package. */
   readonly types?: Schemas;
+  /** Tasks that can be triggered, beside those of the modules that the options name. */
+  readonly tasks?: readonly Task[];
   /** Own bidi methods that the hub serves as streams to devices. */
   readonly mounts?: readonly Mount[];
 }
@@ -37,6 +41,8 @@ export interface ServeExtras {
 export interface SignalboxServer extends AsyncDisposable {
   readonly hub: Hub;
   readonly log: EventLog;
+  /** Background work: trigger, look up, cancel. */
+  readonly tasks: Tasks;
   /** The places of users' event streams, for whatever else is to share them; undefined with `streamsPerUser: 0`. */
   readonly leases: StreamLeases | undefined;
   /** Addresses of the gRPC server, ports filled in. */
@@ -88,10 +94,26 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
       new Hub({ ...resolved, node, log: store.log, commands, maxPayloadBytes: resolved.maxMessageBytes, observe }),
       (each) => each.close(),
     );
+    const tasks = parts.add(
+      'tasks',
+      new Tasks({
+        tasks: [...(extras.tasks ?? []), ...(await loadTasks(resolved.tasks, extras.sources?.cwd))],
+        log: store.log,
+        store: store.runs,
+        concurrency: resolved.taskConcurrency,
+        threads: resolved.taskThreads,
+        processes: resolved.taskProcesses,
+        node,
+        observe,
+      }),
+      (each) => each.close(),
+    );
+    await tasks.start();
     const leases = openLeases(resolved, node, store.leases, parts, observe);
     const running: Running = {
       hub,
       log: store.log,
+      tasks,
       leases,
       parts,
       observe,
@@ -137,6 +159,8 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
             idleLimitMs: resolved.sseIdleLimitMs,
           },
           leases,
+          tasks,
+          login: await loginFor(resolved),
           tickets: ticketBooth(),
           types: extras.types ?? schemasFromDescriptors(Buffer.from(descriptors, 'base64')),
           page: builtInPage(),
@@ -160,6 +184,7 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
 interface Running {
   readonly hub: Hub;
   readonly log: EventLog;
+  readonly tasks: Tasks;
   readonly leases: StreamLeases | undefined;
   readonly parts: Parts;
   readonly observe: Observe;
@@ -172,16 +197,20 @@ interface Running {
 interface Stores {
   readonly log: EventLog;
   readonly commands: CommandStore;
+  readonly runs: RunStore;
   readonly leases?: LeaseStore;
 }
 
 async function openStore({ data }: ResolvedOptions, parts: Parts, observe: Observe): Promise<Stores> {
   if (data === ':memory:') {
     const log = parts.add('event log', memoryEventLog(), (each) => each.close());
-    return { log, commands: parts.add('command store', memoryCommandStore(), (each) => each.close()) };
+    const commands = parts.add('command store', memoryCommandStore(), (each) => each.close());
+    return { log, commands, runs: memoryRunStore() };
   }
-  const { log, commands } = parts.add('store', await openSqlite({ directory: data, observe }), (each) => each.close());
-  return { log, commands };
+  const { log, commands, runs } = parts.add('store', await openSqlite({ directory: data, observe }), (each) =>
+    each.close(),
+  );
+  return { log, commands, runs };
 }
 
 function openLeases(
@@ -196,7 +225,7 @@ function openLeases(
   return parts.add('leases', leases, (each) => each.close());
 }
 
-function announce({ hub, log, leases, parts, observe, options, grpc, gateway }: Running): SignalboxServer {
+function announce({ hub, log, tasks, leases, parts, observe, options, grpc, gateway }: Running): SignalboxServer {
   if (options.auth === 'none')
     observe({
       kind: 'server-open',
@@ -212,7 +241,9 @@ function announce({ hub, log, leases, parts, observe, options, grpc, gateway }: 
     observe({ kind: 'server-draining', timeoutMs });
     grpc?.drain();
     // Browsers go once the last updates of running commands are told.
-    draining = hub.drain({ timeoutMs, reconnectAfterMs, spreadMs }).then(() => gateway?.drain());
+    draining = Promise.all([hub.drain({ timeoutMs, reconnectAfterMs, spreadMs }), tasks.drain({ timeoutMs })]).then(
+      () => gateway?.drain(),
+    );
     return draining;
   };
   const close = (): Promise<void> => {
@@ -221,5 +252,5 @@ function announce({ hub, log, leases, parts, observe, options, grpc, gateway }: 
       .then(() => observe({ kind: 'server-closed' }));
     return closing;
   };
-  return { hub, log, leases, ...addresses, options, drain, close, [Symbol.asyncDispose]: close };
+  return { hub, log, tasks, leases, ...addresses, options, drain, close, [Symbol.asyncDispose]: close };
 }

@@ -1,3 +1,4 @@
+export { doneData } from './announcer.ts';
 export {
   type ConcurrencyOptions,
   defineTask,

@@ -19,6 +19,8 @@ function project(files: readonly Block[]): { folder: string; names: string[] } {
   mkdirSync(path.join(folder, 'node_modules/@types'), { recursive: true });
   symlinkSync(path.join(root, 'examples'), path.join(folder, 'node_modules/signalbox'), 'dir');
   symlinkSync(path.join(root, 'node_modules/@types/node'), path.join(folder, 'node_modules/@types/node'), 'dir');
+  // Schemas are the user's choice; the docs use this one.
+  symlinkSync(path.join(root, 'node_modules/zod'), path.join(folder, 'node_modules/zod'), 'dir');
   writeFileSync(path.join(folder, 'package.json'), '{ "type": "module" }');
   const names = files.map(({ where, text }) => {
     const name = `${where.replaceAll(/[^A-Za-z0-9]+/g, '-')}.ts`;

@@ -188,3 +188,32 @@ test('start.ts: runs until Ctrl-C, finds free ports where its own are taken, and
   expect(await first.ended(), first.stderr).toBe(0);
   expect(first.stdout).toContain('the hub has drained');
 });
+
+test('tasks/three-steps.ts: a task whose worker is closed in the middle goes on with the next one', async () => {
+  const lines = await runExample('tasks/three-steps.ts');
+  expect(lines[0]).toBe('first:  task.started');
+  expect(lines).toContain('first:  progress step 1');
+  const second = lines.filter((line) => line.startsWith('second: ')).map((line) => line.slice('second: '.length));
+  expect(second.filter((line) => line.startsWith('progress'))).toEqual([
+    'progress step 1',
+    'progress step 2',
+    'progress step 3',
+  ]);
+  expect(second).toContain('hub.attempt released');
+  expect(second).toContain('log deploy goes on after step 1');
+  expect(lines.slice(-2)).toEqual(['second: done succeeded', '{"name":"deploy","steps":3}']);
+});
+
+test('tasks/push-to-user.ts: results are pushed to the user who asked, and to nobody else', async () => {
+  const lines = await runExample('tasks/push-to-user.ts');
+  expect(lines.filter((line) => / (succeeded|failed)$/.test(line)).sort()).toEqual([
+    'ann: count-primes succeeded',
+    'ann: random-number succeeded',
+    'bob: reverse-string succeeded',
+  ]);
+  expect(lines.slice(-3)).toEqual([
+    'ann: a die between 1 and 6: true; primes: {"primes":9592}',
+    'bob: {"text":"desserts"}',
+    "bob asks for ann's run: 404",
+  ]);
+});

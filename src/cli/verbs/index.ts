@@ -9,7 +9,9 @@ import { fleet } from './fleet.ts';
 import { send } from './send.ts';
 import { serve } from './serve.ts';
 import { simulate } from './simulate.ts';
+import { task } from './task.ts';
 import { token } from './token.ts';
+import { users } from './users.ts';
 import { watch } from './watch.ts';
 
 /** Every verb, in the order of the help. */
@@ -22,7 +24,9 @@ export const verbs: readonly Verb[] = [
   watch,
   cancel,
   command,
+  task,
   token,
+  users,
   doctor,
   simulate,
   bench,

@@ -26,6 +26,7 @@ interface Options extends ProtoOptions {
   node?: string;
   logLevel?: ServeOptions['logLevel'];
   drainTimeout?: number;
+  tasks?: string[];
   json?: boolean;
 }
 
@@ -61,6 +62,7 @@ export const serve: Verb = {
         .option('--tls-ca <file>', "authority of clients' certificates (PEM)")
         .option('--allow-host <name>', 'a host name under which the gateway is reached; may be repeated', collect)
         .option('--allow-origin <url>', 'a web page that may use the gateway; may be repeated', collect)
+        .option('--tasks <file>', 'a module that exports tasks (.ts or .js); may be repeated', collect)
         .option('--node <name>', 'name of this process among several')
         .addOption(new Option('--log-level <level>', 'how much the log on stderr tells').choices(logLevels))
         .option('--drain-timeout <time>', 'most time that running work has to end (default: 20s)', parseDuration),
