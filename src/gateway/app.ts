@@ -20,7 +20,7 @@ import { addChannelRoutes } from './routes/channels.ts';
 import { addClientRoutes } from './routes/clients.ts';
 import { addCommandRoutes } from './routes/commands.ts';
 import { addEventRoutes } from './routes/events.ts';
-import { addLoginRoutes } from './routes/login.ts';
+import { addLoginRoutes, noLogin } from './routes/login.ts';
 import { addPageRoutes } from './routes/page.ts';
 import { addSendRoute } from './routes/send-command.ts';
 import { addSystemRoutes } from './routes/system.ts';
@@ -113,7 +113,7 @@ export async function createApp(room: Room, allowedHosts: readonly string[] | un
   addCommandRoutes(app, room);
   addChannelRoutes(app, room);
   addTicketRoutes(app, room);
-  if (options.login !== undefined) addLoginRoutes(app, options.login);
+  addLoginRoutes(app, options.login ?? noLogin);
   if (options.tasks !== undefined) addTaskRoutes(app, room, options.tasks);
   addSystemRoutes(app, room);
   if (options.page !== undefined) addPageRoutes(app, options.page);

@@ -45,7 +45,7 @@ export interface GatewayOptions {
   /** Limits how many event streams a subject has open at once in all gateways that share a store. They stay their
    *  owner's. Default: none. */
   readonly leases?: StreamLeases | undefined;
-  /** Login by name and password. Default: none, and no such routes. */
+  /** Login by name and password. Default: none, which is said. */
   readonly login?: Login | undefined;
   /** Background work that can be triggered and watched. They stay their owner's. Default: none, and no such routes. */
   readonly tasks?: GatewayTasks | undefined;

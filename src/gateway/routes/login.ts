@@ -1,7 +1,14 @@
 import { z } from 'zod';
 import type { Login } from '../../auth/password-login.ts';
+import { HubError } from '../../errors.ts';
 import type { App } from '../room.ts';
 import { problems } from './words.ts';
+
+const none = (): Promise<never> =>
+  Promise.reject(new HubError('unimplemented', 'nobody logs in here: the hub signs no tokens of its own (--auth jwt)'));
+
+/** Of a hub that has no users. */
+export const noLogin: Login = { login: none, refresh: none };
 
 const loggedIn = z.object({
   user: z.string(),
