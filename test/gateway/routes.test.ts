@@ -275,6 +275,8 @@ test('every route is described, completely, in /openapi.json', async () => {
       "post /v1/clients/{id}/commands",
       "post /v1/clients/{id}/disconnect",
       "post /v1/commands/{id}/cancel",
+      "post /v1/login",
+      "post /v1/login/refresh",
       "post /v1/tickets",
     ]
   `);
