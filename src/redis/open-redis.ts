@@ -1,0 +1,58 @@
+import type { CommandStore } from '../hub/command-store.ts';
+import { checkServer, type RedisDurability } from './checks.ts';
+import { operations } from './command-script.ts';
+import { RedisConnection } from './connection.ts';
+import type { RedisConnectionOptions } from './connection-options.ts';
+import { RedisCommandStore } from './redis-command-store.ts';
+import { ScriptQueue } from './script-queue.ts';
+
+export interface RedisOptions extends RedisConnectionOptions {
+  /**
+   * What a promise of the store means. `stored`: in the log of Redis. `replicated`: a replica has it, too (2 s at most,
+   * then `unavailable`). `none`: in the memory of Redis. Default: `stored`.
+   */
+  readonly durability?: RedisDurability | undefined;
+}
+
+/** What several nodes share. */
+export interface RedisStore {
+  readonly commands: CommandStore;
+  /** For further adapters on the same Redis. */
+  readonly connection: RedisConnection;
+  /** Ends the connections; calls under way fail. May be called twice. */
+  close(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/**
+ * Opens the store that several nodes share. Throws `unavailable`, saying what to do, when Redis cannot be reached, is
+ * older than 7.0, or would lose or throw away what it keeps; `invalid-argument` for options that cannot be.
+ */
+export async function openRedis(options: RedisOptions): Promise<RedisStore> {
+  const { durability = 'stored' } = options;
+  const connection = await RedisConnection.open(options);
+  const connections = [connection];
+  let closing: Promise<void> | undefined;
+  const close = async () => {
+    await Promise.all(connections.map((one) => one.close()));
+  };
+  try {
+    const observe = connection.settings.observe;
+    for (const message of await checkServer(connection, durability)) observe({ kind: 'redis-advice', message });
+    // Waiting for a replica holds up a connection: the others do not have to wait, too.
+    const writing =
+      durability === 'replicated' ? await RedisConnection.open({ ...options, observe: undefined }) : connection;
+    if (writing !== connection) connections.push(writing);
+    const script = operations('');
+    const queue = new ScriptQueue(writing, script, durability === 'replicated' ? 1 : 0);
+    return {
+      commands: new RedisCommandStore(connection, queue),
+      connection,
+      close: () => (closing ??= close()),
+      [Symbol.asyncDispose]: () => (closing ??= close()),
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
