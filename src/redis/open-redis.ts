@@ -1,12 +1,15 @@
+import type { ClientDirectory } from '../cluster/client-directory.ts';
 import type { CommandStore } from '../hub/command-store.ts';
 import { checkServer, type RedisDurability } from './checks.ts';
 import { operations } from './command-script.ts';
 import { RedisConnection } from './connection.ts';
 import type { RedisConnectionOptions } from './connection-options.ts';
+import { directoryLua } from './directory-script.ts';
+import { RedisClientDirectory, type RedisClientDirectoryOptions } from './redis-client-directory.ts';
 import { RedisCommandStore } from './redis-command-store.ts';
 import { ScriptQueue } from './script-queue.ts';
 
-export interface RedisOptions extends RedisConnectionOptions {
+export interface RedisOptions extends RedisConnectionOptions, RedisClientDirectoryOptions {
   /**
    * What a promise of the store means. `stored`: in the log of Redis. `replicated`: a replica has it, too (2 s at most,
    * then `unavailable`). `none`: in the memory of Redis. Default: `stored`.
@@ -17,6 +20,7 @@ export interface RedisOptions extends RedisConnectionOptions {
 /** What several nodes share. */
 export interface RedisStore {
   readonly commands: CommandStore;
+  readonly directory: ClientDirectory;
   /** For further adapters on the same Redis. */
   readonly connection: RedisConnection;
   /** Ends the connections; calls under way fail. May be called twice. */
@@ -31,10 +35,10 @@ export interface RedisStore {
 export async function openRedis(options: RedisOptions): Promise<RedisStore> {
   const { durability = 'stored' } = options;
   const connection = await RedisConnection.open(options);
-  const connections = [connection];
+  const closers = [() => connection.close()];
   let closing: Promise<void> | undefined;
   const close = async () => {
-    await Promise.all(connections.map((one) => one.close()));
+    for (const one of closers.reverse()) await one();
   };
   try {
     const observe = connection.settings.observe;
@@ -42,11 +46,15 @@ export async function openRedis(options: RedisOptions): Promise<RedisStore> {
     // Waiting for a replica holds up a connection: the others do not have to wait, too.
     const writing =
       durability === 'replicated' ? await RedisConnection.open({ ...options, observe: undefined }) : connection;
-    if (writing !== connection) connections.push(writing);
-    const script = operations('');
-    const queue = new ScriptQueue(writing, script, durability === 'replicated' ? 1 : 0);
+    if (writing !== connection) closers.push(() => writing.close());
+    const script = operations(directoryLua);
+    const queue = new ScriptQueue(connection, script);
+    const writes = writing === connection ? queue : new ScriptQueue(writing, script, 1);
+    const directory = new RedisClientDirectory(connection, queue, options);
+    closers.push(() => directory.close());
     return {
-      commands: new RedisCommandStore(connection, queue),
+      commands: new RedisCommandStore(connection, writes),
+      directory,
       connection,
       close: () => (closing ??= close()),
       [Symbol.asyncDispose]: () => (closing ??= close()),

@@ -31,6 +31,8 @@ const everyShard = Array.from({ length: shards }, (_, shard) => shard);
 export class RedisCommandStore implements CommandStore {
   readonly #connection: RedisConnection;
   readonly #queue: ScriptQueue;
+  /** By client: settled once the newest command of it may be stored. */
+  readonly #turns = new Map<string, Promise<void>>();
 
   constructor(connection: RedisConnection, queue: ScriptQueue) {
     this.#connection = connection;
@@ -38,17 +40,9 @@ export class RedisCommandStore implements CommandStore {
   }
 
   async add(command: Command, options: AddOptions): Promise<AddOutcome> {
-    const token = randomInt(2 ** 47);
-    let isReserved = false;
-    if (this.#queue.isCluster) {
-      const taken = await this.#reserve(command, options);
-      if (typeof taken === 'object') return taken;
-      isReserved = taken;
-    }
-    const outcome = await this.#add(command, options, token, false);
-    if (isReserved && outcome.kind !== 'stored' && outcome.kind !== 'existing')
-      await this.#connection.call('DEL', [this.#idKey(command.id)]);
-    return outcome;
+    return this.#queue.isCluster
+      ? this.#addToCluster(command, options)
+      : this.#add(command, options, newToken(), false);
   }
 
   async markSent(marks: readonly SentMark[], journal: string, { owner, hold }: WriteOptions = {}): Promise<void> {
@@ -159,7 +153,7 @@ export class RedisCommandStore implements CommandStore {
       options.nowMs,
       scoreOf(options.dueAtMs),
       options.sentToJournal ?? '',
-      ...(hold === 'nobody' ? ['nobody', ''] : holdArguments(hold)),
+      ...holdArguments(hold),
       options.maxCommands,
       options.maxBytes,
       token,
@@ -195,11 +189,28 @@ export class RedisCommandStore implements CommandStore {
     }
   }
 
+  /** Names are reserved side by side, but commands of one client are stored in the order in which they came. */
+  async #addToCluster(command: Command, options: AddOptions): Promise<AddOutcome> {
+    const client = `${command.tenant}/${command.clientId}`;
+    const before = this.#turns.get(client);
+    const reserved = this.#reserve(command);
+    const turn = Promise.allSettled([before, reserved]).then(() => undefined);
+    this.#turns.set(client, turn);
+    await turn;
+    if (this.#turns.get(client) === turn) this.#turns.delete(client);
+    const taken = await reserved;
+    if (typeof taken === 'object') return taken;
+    const outcome = await this.#add(command, options, newToken(), false);
+    if (taken && outcome.kind !== 'stored' && outcome.kind !== 'existing')
+      await this.#connection.call('DEL', [this.#idKey(command.id)]);
+    return outcome;
+  }
+
   /**
    * In a cluster the name of a command lives apart from the command. True: it is reserved now; false: it was, for this
    * client. Else what is in the way.
    */
-  async #reserve(command: Command, options: AddOptions): Promise<boolean | AddOutcome> {
+  async #reserve(command: Command): Promise<boolean | AddOutcome> {
     const key = this.#idKey(command.id);
     const owner = `${command.tenant}/${command.clientId}`;
     const found = (await this.#connection.call('SET', [key, owner, 'NX', 'GET'])) as Buffer | null;
@@ -209,10 +220,10 @@ export class RedisCommandStore implements CommandStore {
     if (known) return existing(command, known);
     // Left over from a command that is forgotten.
     await this.#connection.call('SET', [key, owner]);
-    return options.maxCommands > 0;
+    return true;
   }
 
-  async #markSent(marks: readonly SentMark[], journal: string, owner: CommandOwner, hold: Hold | undefined) {
+  async #markSent(marks: readonly SentMark[], journal: string, owner: CommandOwner, hold: AnyHold) {
     const args: Argument[] = [journal, ...holdArguments(hold), marks.length];
     for (const { id, dueAtMs } of marks) args.push(id, scoreOf(dueAtMs));
     checkHold(await this.#call(owner, 'sent', args, 64 * (marks.length + 4)), owner, hold);
@@ -257,6 +268,8 @@ export class RedisCommandStore implements CommandStore {
   }
 }
 
+type AnyHold = Hold | 'nobody' | undefined;
+
 interface Scored {
   readonly member: string;
   readonly score: number;
@@ -283,7 +296,7 @@ function existing(command: Command, stored: StoredCommand): AddOutcome {
   return { kind: 'conflict', message: takenMessage(command, stored.command) };
 }
 
-function checkHold(reply: Reply, owner: CommandOwner, hold: Hold | undefined): void {
+function checkHold(reply: Reply, owner: CommandOwner, hold: AnyHold): void {
   if (hold && String((reply as Reply[])[0]) === 'fenced')
     throw new FencedError(owner, hold, holderIn(reply as Reply[]));
 }
@@ -292,9 +305,15 @@ function holderIn([, instance, epoch]: readonly Reply[]): Hold | undefined {
   return String(instance) === '' ? undefined : { instance: String(instance), epoch: Number(String(epoch)) };
 }
 
-const holdArguments = (hold: Hold | undefined): Argument[] => (hold ? [hold.instance, hold.epoch] : ['', '']);
+function holdArguments(hold: AnyHold): Argument[] {
+  if (hold === undefined) return ['', ''];
+  return hold === 'nobody' ? ['nobody', ''] : [hold.instance, hold.epoch];
+}
+
 const scoreOf = (atMs: number): string => (atMs === Number.POSITIVE_INFINITY ? 'inf' : String(atMs));
 const shardOfOwner = ({ tenant, clientId }: CommandOwner): number => shardOf(`${tenant}/${clientId}`);
+/** Tells one call, with its repetitions, from the next. */
+const newToken = (): number => randomInt(2 ** 47);
 const unknown = (id: string): HubError => new HubError('not-found', `no stored command ${id}`);
 
 /** `tenant/client/id`; none of the three can hold a slash. */

@@ -229,9 +229,20 @@ export function clientDirectoryContract(name: string, create: () => Promise<Dire
     test('hints tell the old holder that it lost a client, and nobody else', async () => {
       const heard: string[] = [];
       const letGo = a.onTaken('a-1', ({ tenant, clientId }, epoch) => heard.push(`${tenant}/${clientId} ${epoch}`));
+      // A subscription may take a moment to be there.
+      await vi.waitFor(async () => {
+        await claimed(a, 'a-1');
+        await claimed(b, 'b-1');
+        await under.pass(20);
+        expect(heard).not.toEqual([]);
+      }, 5000);
       const other = b.onTaken('b-1', (_, epoch) => heard.push(`b ${epoch}`));
+      await claimed(b, 'b-1');
+      const release = await claimed(b, 'b-1');
+      await b.release('b-1', pump(), release.epoch);
       await claimed(a, 'a-1');
       await claimed(a, 'a-1');
+      heard.length = 0;
       const { epoch } = await claimed(b, 'b-1');
       await vi.waitFor(() => expect(heard).toEqual([`default/pump-7 ${epoch}`]));
       letGo();
@@ -245,7 +256,14 @@ export function clientDirectoryContract(name: string, create: () => Promise<Dire
     test('hints tell of changes of a tenant until they are let go of', async () => {
       const heard: ClientEntry[] = [];
       const letGo = b.onChange('default', (client) => heard.push(client));
-      await under.pass(20); // a subscription may take a moment to be there
+      // A subscription may take a moment to be there.
+      await vi.waitFor(async () => {
+        await claimed(a, 'a-1', pump('pump-0'));
+        await under.pass(20);
+        expect(heard).not.toEqual([]);
+      }, 5000);
+      await under.pass(20);
+      heard.length = 0;
       const { epoch } = await claimed(a, 'a-1');
       await claimed(a, 'a-1', pump('pump-7', { tenant: 'acme' }));
       await a.release('a-1', pump(), epoch);
