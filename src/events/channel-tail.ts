@@ -1,5 +1,8 @@
-import type { EventPage } from './event-log.ts';
-import type { KeptEvent } from './kept-event.ts';
+import type { EventPage, StepSource } from './event-log.ts';
+import { KeptEvent, overheadBytes } from './kept-event.ts';
+
+/** A source has this many steps. */
+const steps = 8;
 
 /** Limits of one channel's ring. */
 export interface RingLimits {
@@ -29,8 +32,13 @@ export class ChannelTail {
   /** Highest number kept from each producer, least recently heard first. */
   producers: Map<string, number> | undefined = undefined;
   isWakeQueued = false;
-  #events: KeptEvent[] = [];
+  /** A ring: events, and steps that become events when they are read. */
+  #entries: (KeptEvent | StepSource | undefined)[] = [];
+  /** What is known of a step: its number, and above that its age. -1 for events. */
+  #steps: number[] = [];
+  /** Where the oldest entry is. */
   #head = 0;
+  size = 0;
   #page: EventPage | undefined = undefined;
   #pageAfter = -1;
   #pageLimit = 0;
@@ -49,35 +57,36 @@ export class ChannelTail {
     return this.last - this.size + 1;
   }
 
-  get size(): number {
-    return this.#events.length - this.#head;
-  }
-
   at(seq: number): KeptEvent | undefined {
-    return seq < this.first ? undefined : this.#events[this.#head + seq - this.first];
+    return seq < this.first || seq > this.last ? undefined : this.#eventAt(this.#place(seq), seq);
   }
 
   /** Takes the event with the next number. */
   push(event: KeptEvent): void {
-    this.last = event.seq;
     this.bytes += event.bytes;
-    this.#events.push(event);
+    this.#add(event, -1);
+  }
+
+  /** Takes a step with the next number. `age`: seconds since the log began. */
+  pushStep(source: StepSource, step: number, age: number): void {
+    this.bytes += overheadBytes + source.bytesOf(step);
+    this.#add(source, age * steps + step);
   }
 
   /** Lets readers see everything up to the first event that is still being stored. True if there was anything new. */
   advance(): boolean {
     const before = this.visible;
-    while (this.visible < this.last && this.at(this.visible + 1)?.state !== 'pending') this.visible++;
+    while (this.visible < this.last && this.#stateOf(this.visible + 1) !== 'pending') this.visible++;
     return this.visible !== before;
   }
 
   /** Drops the oldest visible events until the limits hold. */
   trim(limits: RingLimits, oldestAge = Number.NEGATIVE_INFINITY): void {
-    for (;;) {
-      const oldest = this.#events[this.#head];
-      if (!oldest || oldest.seq > this.visible) break;
-      if (this.size <= limits.ringEvents && this.bytes <= limits.ringBytes && oldest.keptAt >= oldestAge) break;
-      this.#dropOldest(oldest);
+    while (this.size > 0 && this.first <= this.visible) {
+      const isWithin = this.size <= limits.ringEvents && this.bytes <= limits.ringBytes;
+      // Age is looked at only where it could matter: most calls do not ask for it.
+      if (isWithin && (oldestAge === Number.NEGATIVE_INFINITY || this.#ageOf(this.#head) >= oldestAge)) break;
+      this.#dropOldest();
     }
   }
 
@@ -87,13 +96,14 @@ export class ChannelTail {
     if (this.#page && this.#pageAfter === after && this.#pageLimit === limit && this.#pageVisible === this.visible)
       return this.#page;
     let from = after;
-    while (from < this.visible && this.at(from + 1)?.state === 'lost') from++;
+    while (from < this.visible && this.#stateOf(from + 1) === 'lost') from++;
     let to = from;
     const end = Math.min(this.visible, from + limit);
-    while (to < end && this.at(to + 1)?.state === 'kept') to++;
-    const start = this.#head + from + 1 - this.first;
+    while (to < end && this.#stateOf(to + 1) === 'kept') to++;
+    const events: KeptEvent[] = [];
+    for (let seq = from + 1; seq <= to; seq++) events.push(this.#eventAt(this.#place(seq), seq));
     const page: EventPage = {
-      events: this.#events.slice(start, start + to - from),
+      events,
       gap: from > after ? { kind: 'gap', epoch: this.epoch, from: after + 1, to: from } : undefined,
       next: { epoch: this.epoch, seq: to },
       atEnd: to === this.visible,
@@ -105,13 +115,55 @@ export class ChannelTail {
     return page;
   }
 
-  #dropOldest(oldest: KeptEvent): void {
-    this.bytes -= oldest.bytes;
-    this.#events[this.#head++] = undefined as unknown as KeptEvent;
+  #place(seq: number): number {
+    return (this.#head + seq - this.first) & (this.#entries.length - 1);
+  }
+
+  #stateOf(seq: number): KeptEvent['state'] {
+    const entry = this.#entries[this.#place(seq)];
+    return entry instanceof KeptEvent ? entry.state : 'kept';
+  }
+
+  #ageOf(place: number): number {
+    const entry = this.#entries[place];
+    return entry instanceof KeptEvent ? entry.keptAt : Math.floor(this.#steps[place]! / steps);
+  }
+
+  #eventAt(place: number, seq: number): KeptEvent {
+    const entry = this.#entries[place]!;
+    if (entry instanceof KeptEvent) return entry;
+    const known = this.#steps[place]!;
+    const event = new KeptEvent(this, seq, entry.eventOf(known % steps), Math.floor(known / steps), 'kept');
+    this.#entries[place] = event;
+    this.#steps[place] = -1;
+    return event;
+  }
+
+  #add(entry: KeptEvent | StepSource, step: number): void {
+    if (this.size === this.#entries.length) this.#widen();
+    const place = (this.#head + this.size) & (this.#entries.length - 1);
+    this.#entries[place] = entry;
+    this.#steps[place] = step;
+    this.size++;
+    this.last++;
+  }
+
+  #widen(): void {
+    const { length } = this.#entries;
+    const inOrder = <T>(ring: T[]): T[] => [...ring.slice(this.#head), ...ring.slice(0, this.#head)];
+    const width = Math.max(8, length * 2);
+    this.#entries = inOrder(this.#entries).concat(new Array<undefined>(width - length).fill(undefined));
+    this.#steps = inOrder(this.#steps).concat(new Array<number>(width - length).fill(-1));
+    this.#head = 0;
+  }
+
+  #dropOldest(): void {
+    const entry = this.#entries[this.#head]!;
+    this.bytes -=
+      entry instanceof KeptEvent ? entry.bytes : overheadBytes + entry.bytesOf(this.#steps[this.#head]! % steps);
+    this.#entries[this.#head] = undefined;
+    this.#head = (this.#head + 1) & (this.#entries.length - 1);
+    this.size--;
     this.#page = undefined;
-    if (this.#head > 32 && this.#head * 2 > this.#events.length) {
-      this.#events = this.#events.slice(this.#head);
-      this.#head = 0;
-    }
   }
 }

@@ -14,6 +14,13 @@ export interface NewEvent {
   readonly bytes?: number | undefined;
 }
 
+/** What goes through steps that can be told as events, each of which is made only if somebody reads it. */
+export interface StepSource {
+  /** About how many bytes the event of `step` holds on to. The same whenever it is asked. */
+  bytesOf(step: number): number;
+  eventOf(step: number): NewEvent;
+}
+
 /** An event as it stands in a channel. */
 export interface LogEvent {
   readonly channel: string;
@@ -64,6 +71,11 @@ export interface EventLog {
   /** Resolves once the event is kept as asked; for events that are not durable at once (undefined). A repeated
    *  producer number resolves and adds nothing. */
   append(channel: string, event: NewEvent): Promise<void> | undefined;
+  /**
+   * Appends step 0 to 7 of `source` as an event that is not durable: all that is kept of it, until somebody reads, is
+   * this call. Undefined in logs that have no cheaper way than `append`.
+   */
+  appendStep?(channel: string, source: StepSource, step: number): void;
   /** Events after a position. Answers at once, without a promise, when memory has them. */
   read(channel: string, after: Position, limit: number): EventPage | Promise<EventPage>;
   /** The position after the newest visible event. */

@@ -1,7 +1,7 @@
 import { type Clock, systemClock } from '../flow/clock.ts';
 import { Deque } from '../flow/deque.ts';
 import { ChannelTail } from './channel-tail.ts';
-import type { EventGap, EventPage, NewEvent, Position } from './event-log.ts';
+import type { EventGap, EventPage, NewEvent, Position, StepSource } from './event-log.ts';
 import { KeptEvent } from './kept-event.ts';
 
 /** How much of the newest events stays in memory. */
@@ -96,9 +96,9 @@ export class EventTail {
   }
 
   open(key: string): ChannelTail {
-    const shelf = this.#shelf(key);
-    let tail = shelf.channels.get(key);
+    let tail = this.find(key);
     if (!tail) {
+      const shelf = this.#shelf(key);
       if (shelf.channels.size >= this.#maxChannels) this.#forgetOldest(shelf);
       tail = new ChannelTail(key, this.epoch, shelf.forgotten);
       shelf.channels.set(key, tail);
@@ -112,14 +112,24 @@ export class EventTail {
   add(tail: ChannelTail, event: NewEvent, state: 'kept' | 'pending'): KeptEvent {
     const kept = new KeptEvent(tail, tail.last + 1, event, this.#age(), state);
     tail.push(kept);
+    this.#added(tail, state === 'kept');
+    return kept;
+  }
+
+  /** Gives a step its number; it becomes an event when it is read. */
+  addStep(tail: ChannelTail, source: StepSource, step: number): void {
+    tail.pushStep(source, step, this.#age());
+    this.#added(tail, true);
+  }
+
+  #added(tail: ChannelTail, isKept: boolean): void {
     tail.touchedAt = this.#opened;
-    if (state === 'kept' && tail.visible === kept.seq - 1) {
-      tail.visible = kept.seq;
+    if (isKept && tail.visible === tail.last - 1) {
+      tail.visible = tail.last;
       if (tail.watchers && !tail.isWakeQueued) this.#wake(tail);
     }
     this.#trim(tail);
     if (this.#bytes > this.#maxBytes) this.#shrink();
-    return kept;
   }
 
   /** A pending event was stored, or could not be. */

@@ -2,7 +2,7 @@ import { channelName } from './channels.ts';
 import type { LogEvent, NewEvent } from './event-log.ts';
 
 /** What an event costs beside its data, and what its data is taken to cost until it is encoded. */
-const overheadBytes = 160;
+export const overheadBytes = 160;
 const unknownDataBytes = 256;
 
 /** What an event knows of the channel that keeps it. */

@@ -27,6 +27,10 @@ export function memoryEventLog(options: MemoryEventLogOptions = {}): EventLog {
       tail.add(target, event, 'kept');
       return event.durable ? stored : undefined;
     },
+    appendStep(channel, source, step) {
+      if (tail.isClosed) throw new HubError('unavailable', 'the event log is closed');
+      tail.addStep(tail.open(channel), source, step);
+    },
     read(channel, after, limit) {
       tail.recall(channel);
       return tail.read(channel, after, limit);

@@ -1,6 +1,6 @@
 import { HubError } from '../errors.ts';
 import type { ChannelTail } from '../events/channel-tail.ts';
-import type { EventLog, EventPage, NewEvent, Position } from '../events/event-log.ts';
+import type { EventLog, EventPage, NewEvent, Position, StepSource } from '../events/event-log.ts';
 import type { EventTail } from '../events/event-tail.ts';
 import { dataJson } from '../events/kept-event.ts';
 import type { StoreThread } from './store-thread.ts';
@@ -44,6 +44,11 @@ export class SqliteEventLog implements EventLog {
     }
     this.#tail.add(target, event, 'kept');
     return undefined;
+  }
+
+  appendStep(channel: string, source: StepSource, step: number): void {
+    if (this.#tail.isClosed) throw new HubError('unavailable', 'the event log is closed');
+    this.#tail.addStep(this.#tail.open(channel), source, step);
   }
 
   recallCommands(history: (channel: string) => readonly NewEvent[] | undefined): void {
