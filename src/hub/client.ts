@@ -1,3 +1,4 @@
+import { channelKey, clientChannel } from '../events/channels.ts';
 import { Deque } from '../flow/deque.ts';
 import type { ClientInfo } from './client-info.ts';
 import type { Mailbox, MailboxOwner } from './mailbox.ts';
@@ -19,6 +20,8 @@ export class Client implements SessionOwner, MailboxOwner {
   readonly tenant: string;
   readonly id: string;
   readonly key: string;
+  /** Key of its channel in the event log. */
+  readonly channel: string;
   readonly #host: ClientHost;
   session: Session | undefined;
   /** Hellos that wait for a claim. */
@@ -57,6 +60,7 @@ export class Client implements SessionOwner, MailboxOwner {
     this.tenant = tenant;
     this.id = id;
     this.key = key;
+    this.channel = channelKey(tenant, clientChannel(id));
     this.#host = host;
     this.mailbox = mailbox?.(this);
   }

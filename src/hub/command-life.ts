@@ -54,26 +54,19 @@ export class CommandLife {
   }
 
   /** A live command that is taken on now. */
-  acceptLive(command: Command): PendingCommand {
+  acceptLive(command: Command, { channel }: Client): PendingCommand {
     const { clock } = this.#host.settings;
-    const acceptedAtMs = clock.now();
-    const last: CommandUpdate = {
-      commandId: command.id,
-      clientId: command.clientId,
-      state: 'queued',
-      atMs: acceptedAtMs,
-    };
-    const pending = new PendingCommand({ command, acceptedAtMs, last, monotonic: clock.monotonic() }, this.#overdue);
+    const accepted = { acceptedAtMs: clock.now(), monotonic: clock.monotonic(), channel };
+    const pending = new PendingCommand(command, accepted, this.#overdue);
     this.registry.add(pending);
     this.#host.wheel.set(pending, command.timeoutMs);
     this.#accepted(pending);
-    pending.tell(last);
     return pending;
   }
 
   /** Says on the channel of its client that a live command has to wait. One that is sent at once says that instead. */
   publishWait(pending: PendingCommand): void {
-    this.#host.publisher.update(pending, pending.last);
+    this.#host.publisher.step(pending);
   }
 
   /** A queued command that was stored now. */
@@ -90,7 +83,7 @@ export class CommandLife {
     if (known) return known;
     const { clock } = this.#host.settings;
     const monotonic = clock.monotonic() - (clock.now() - stored.acceptedAtMs);
-    const pending = new PendingCommand({ ...stored, monotonic }, this.#overdue);
+    const pending = new PendingCommand(stored.command, { ...stored, monotonic }, this.#overdue);
     pending.journal = stored.sentToJournal;
     this.registry.add(pending);
     if (isTerminal(stored.last.state)) this.registry.ended(pending);
@@ -131,7 +124,11 @@ export class CommandLife {
   takeOver({ command, acceptedAtMs, last, journal, cancelReason }: HandedCommand, client: Client): void {
     if (this.registry.get(command.id)) return;
     const monotonic = this.#host.settings.clock.monotonic();
-    const pending = new PendingCommand({ command, acceptedAtMs, last, monotonic }, this.#overdue);
+    const pending = new PendingCommand(
+      command,
+      { acceptedAtMs, last, monotonic, channel: client.channel },
+      this.#overdue,
+    );
     pending.journal = journal;
     pending.cancelReason = cancelReason;
     this.registry.add(pending);
@@ -144,7 +141,7 @@ export class CommandLife {
   }
 
   sent(pending: PendingCommand): void {
-    if (pending.canMoveTo('sent')) this.#tell(pending, this.#step(pending, 'sent'));
+    if (pending.canMoveTo('sent')) this.#reach(pending, 'sent');
   }
 
   readonly delivered = (pending: PendingCommand): void => {
@@ -168,16 +165,16 @@ export class CommandLife {
   progress(pending: PendingCommand, progress: Progress): void {
     if (!pending.canMoveTo('progress') || pending.isEnding) return;
     const now = this.#host.settings.clock.monotonic();
-    if (progress.item === undefined && now - pending.lastProgressAt < progressSpacingMs) {
-      pending.heldProgress = progress;
+    const { spoken } = pending;
+    if (progress.item === undefined && now - spoken.lastAt < progressSpacingMs) {
+      spoken.held = progress;
       this.#held.add(pending);
       if (!this.#heldAlarm.isSet) this.#host.wheel.set(this.#heldAlarm, progressSpacingMs);
       return;
     }
     this.#releaseHeld(pending);
-    pending.lastProgressAt = now;
-    const told = progress.item === undefined ? progress : { ...progress, itemNumber: ++pending.items };
-    this.#tell(pending, { ...this.#step(pending, 'progress'), state: 'progress', progress: told });
+    spoken.lastAt = now;
+    this.#tellProgress(pending, progress.item === undefined ? progress : { ...progress, itemNumber: ++spoken.items });
   }
 
   /** Ends a command that did not succeed. */
@@ -269,11 +266,10 @@ export class CommandLife {
   }
 
   #advance(pending: PendingCommand, state: 'delivered' | 'started'): void {
-    const update = this.#step(pending, state);
-    this.#tell(pending, update);
+    const atMs = this.#reach(pending, state);
     if (pending.isQueued)
       this.#host.settings.commands
-        ?.advance(pending.id, state, update.atMs, this.#signed(pending))
+        ?.advance(pending.id, state, atMs, this.#signed(pending))
         .catch((cause: unknown) => {
           if (!this.#host.holds.isLost(cause, pending.command))
             this.#host.failed(`note that a command is ${state}`, cause);
@@ -347,26 +343,35 @@ export class CommandLife {
   #releaseHeld(pending: PendingCommand): void {
     const progress = pending.heldProgress;
     if (!progress) return;
-    pending.heldProgress = undefined;
+    pending.spoken.held = undefined;
     this.#held.delete(pending);
-    this.#tell(pending, { ...this.#step(pending, 'progress'), state: 'progress', progress });
+    this.#tellProgress(pending, progress);
   }
 
   #tellHeld(): void {
     const now = this.#host.settings.clock.monotonic();
     for (const pending of [...this.#held]) {
-      pending.lastProgressAt = now;
+      pending.spoken.lastAt = now;
       this.#releaseHeld(pending);
     }
   }
 
   #tell(pending: PendingCommand, update: CommandUpdate): void {
     pending.tell(update);
-    this.#host.publisher.update(pending, update);
+    this.#host.publisher.step(pending);
   }
 
-  #step<S extends 'sent' | 'delivered' | 'started' | 'progress'>(pending: PendingCommand, state: S) {
-    return { commandId: pending.id, clientId: pending.command.clientId, state, atMs: this.#host.settings.clock.now() };
+  #tellProgress(pending: PendingCommand, progress: Progress): void {
+    const { id: commandId, command } = pending;
+    const atMs = this.#host.settings.clock.now();
+    this.#tell(pending, { commandId, clientId: command.clientId, state: 'progress', atMs, progress });
+  }
+
+  #reach(pending: PendingCommand, state: 'sent' | 'delivered' | 'started'): number {
+    const atMs = this.#host.settings.clock.now();
+    pending.reach(state, atMs);
+    this.#host.publisher.step(pending);
+    return atMs;
   }
 
   #age(pending: PendingCommand): number {

@@ -1,8 +1,8 @@
 import { channelKey, channelName, clientChannel, commandChannel, fleetChannel } from '../events/channels.ts';
 import type { EventLog, NewEvent } from '../events/event-log.ts';
-import type { CommandState, CommandUpdate, Payload } from '../protocol/command.ts';
-import { isTerminal } from '../protocol/command.ts';
+import type { CommandUpdate } from '../protocol/command.ts';
 import type { ClientInfo } from './client-info.ts';
+import { CommandEvent } from './command-event.ts';
 import type { PendingCommand } from './pending-command.ts';
 
 /** Puts what happens in the hub into channels. An event's data is made only if somebody reads it. */
@@ -26,15 +26,23 @@ export class Publisher {
   }
 
   /**
-   * One step of a command, for those who watch its client, and for those who watch the command. The channel of a live
-   * command is opened with its first reader or its first progress, whichever comes first: the steps before that are
+   * The newest step of a command, for those who watch its client, and for those who watch the command. The channel of a
+   * live command is opened with its first reader or its first progress, whichever comes first: the steps before that are
    * known by heart. What nobody may miss, acceptance and end of a queued command, is kept on disk.
    */
-  update(pending: PendingCommand, update: CommandUpdate): void {
-    if (!this.#log) return;
+  step(pending: PendingCommand): void {
+    const log = this.#log;
+    if (!log) return;
+    const { step, isQueued } = pending;
+    if (!isQueued && step !== undefined && log.appendStep && !pending.hasOpenChannel)
+      log.appendStep(pending.clientChannel, pending, step);
+    else this.#update(pending, pending.last);
+  }
+
+  #update(pending: PendingCommand, update: CommandUpdate): void {
     const { command, isQueued } = pending;
     const { type } = command.payload;
-    const durable = isQueued && (update.state === 'queued' || isTerminal(update.state));
+    const durable = isQueued && (update.state === 'queued' || pending.hasEnded);
     this.#append(pending.clientChannel, new CommandEvent(type, update, durable));
     if (!pending.hasOpenChannel && update.state !== 'progress' && !isQueued) return;
     const told = pending.hasOpenChannel || isQueued ? [update] : pending.history();
@@ -57,80 +65,4 @@ export class Publisher {
   #append(key: string, event: NewEvent): void {
     this.#log?.append(key, event)?.catch(this.#failed);
   }
-}
-
-/** A command's step as an event: one object, of which the data is made when somebody reads it. */
-class CommandEvent implements NewEvent {
-  readonly durable: boolean;
-  readonly #commandType: string;
-  readonly #update: CommandUpdate;
-
-  constructor(commandType: string, update: CommandUpdate, durable: boolean) {
-    this.#commandType = commandType;
-    this.#update = update;
-    this.durable = durable;
-  }
-
-  get type(): string {
-    return eventTypes[this.#update.state];
-  }
-
-  get atMs(): number {
-    return this.#update.atMs;
-  }
-
-  get data(): this {
-    return this;
-  }
-
-  get bytes(): number {
-    return 256 + (this.#update.state === 'succeeded' ? this.#update.result.value.length : 0);
-  }
-
-  toJSON(): unknown {
-    return commandEventData(this.#commandType, this.#update);
-  }
-}
-
-const eventTypes: Record<CommandState, string> = {
-  queued: 'command.queued',
-  sent: 'command.sent',
-  delivered: 'command.delivered',
-  started: 'command.started',
-  progress: 'command.progress',
-  succeeded: 'command.succeeded',
-  failed: 'command.failed',
-  rejected: 'command.rejected',
-  cancelled: 'command.cancelled',
-  expired: 'command.expired',
-  unknown: 'command.unknown',
-};
-
-function commandEventData(type: string, update: CommandUpdate): unknown {
-  const base = {
-    commandId: update.commandId,
-    clientId: update.clientId,
-    type,
-    state: update.state,
-    at: new Date(update.atMs).toISOString(),
-  };
-  switch (update.state) {
-    case 'progress': {
-      const { fraction, note, item } = update.progress;
-      return { ...base, progress: { fraction, note, item: item && payloadData(item) } };
-    }
-    case 'succeeded':
-      return { ...base, result: payloadData(update.result) };
-    case 'queued':
-    case 'sent':
-    case 'delivered':
-    case 'started':
-      return base;
-    default:
-      return { ...base, error: update.error };
-  }
-}
-
-function payloadData(payload: Payload): unknown {
-  return { type: payload.type, base64: Buffer.from(payload.value).toString('base64') };
 }

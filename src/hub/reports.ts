@@ -2,7 +2,6 @@ import { type HubErrorCode, toHubError } from '../errors.ts';
 import { checkForeignEventType } from '../events/channels.ts';
 import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
 import { clip, limits, progressFault } from '../protocol/checks.ts';
-import { isTerminal } from '../protocol/command.ts';
 import { errorFromProto, payloadFromProto, progressFromProto, terminalStateFromProto } from '../protocol/convert.ts';
 import type { CommandProgress, DeviceEvent, Result } from '../protocol/gen/signalbox/v1/device.ts';
 import type { CommandLife } from './command-life.ts';
@@ -114,7 +113,7 @@ export class Reports {
     if (pending.hasEnded || pending.isEnding)
       return {
         code: 'idempotency-conflict',
-        message: `a result came for command ${command.id}, which has ended (${pending.last.state})`,
+        message: `a result came for command ${command.id}, which has ended (${pending.state})`,
       };
     if (pending.journal === undefined)
       return { code: 'permission-denied', message: `a result came for command ${command.id}, which was never sent` };
@@ -177,11 +176,7 @@ export class Reports {
   #ownedBy(session: Session, commandId: string): PendingCommand | undefined {
     const pending = this.#life.registry.get(commandId);
     const { client } = session;
-    if (
-      pending?.command.tenant === client.tenant &&
-      pending.command.clientId === client.id &&
-      !isTerminal(pending.last.state)
-    )
+    if (pending?.command.tenant === client.tenant && pending.command.clientId === client.id && !pending.hasEnded)
       return pending;
     this.#ignored(
       session,

@@ -92,7 +92,7 @@ export class Submissions {
         `client ${client.id} has ${client.live.size} commands (${client.liveBytes} bytes) waiting, the limits are ${waitingCommands} and ${waitingBytes}`,
         { retryAfterMs: 1000, commandId: command.id },
       );
-    const pending = this.#host.life.acceptLive(command);
+    const pending = this.#host.life.acceptLive(command, client);
     pending.attach(reader);
     client.pushLive(pending);
     client.pump();

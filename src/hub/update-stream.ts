@@ -4,6 +4,8 @@ import { type CommandUpdate, isTerminalUpdate, type TerminalUpdate } from '../pr
 
 /** Who hears of a command. */
 export interface UpdateReader {
+  /** False for one that hears of the end alone: `offer` is called once. */
+  readonly wantsSteps: boolean;
   offer(update: CommandUpdate): void;
   fail(error: unknown): void;
   /** Set by what it reads: lets go of it when the reader leaves. */
@@ -14,6 +16,7 @@ export interface UpdateReader {
 
 /** A reader that waits for the end alone: one promise, and no more. */
 export class EndReader implements UpdateReader {
+  readonly wantsSteps = false;
   readonly #resolve: (end: TerminalUpdate) => void;
   readonly #reject: (error: unknown) => void;
   onReturn: (() => void) | undefined = undefined;
@@ -24,8 +27,8 @@ export class EndReader implements UpdateReader {
     this.#reject = reject;
   }
 
-  offer(update: CommandUpdate): void {
-    if (isTerminalUpdate(update)) this.#resolve(update);
+  offer(end: CommandUpdate): void {
+    this.#resolve(end as TerminalUpdate);
   }
 
   fail(error: unknown): void {
@@ -35,6 +38,7 @@ export class EndReader implements UpdateReader {
 
 /** One reader of a command's updates. A slow reader loses plain progress first and its reading at last. */
 export class UpdateStream extends PushStream<CommandUpdate> implements UpdateReader {
+  readonly wantsSteps = true;
   readonly #maxUnread: number;
   #letGo: (() => void) | undefined;
   /** What an abort does instead, before the command is accepted. */

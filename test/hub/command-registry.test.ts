@@ -6,8 +6,7 @@ import { testCommand } from '../../src/testing/index.ts';
 
 const pendingOf = (bytes: number, idempotencyKey?: string): PendingCommand => {
   const command = testCommand({ payload: { type: 't', value: new Uint8Array(bytes) }, idempotencyKey });
-  const last = { commandId: command.id, clientId: command.clientId, state: 'queued' as const, atMs: 1 };
-  return new PendingCommand({ command, acceptedAtMs: 1, last, monotonic: 0 }, () => undefined);
+  return new PendingCommand(command, { acceptedAtMs: 1, monotonic: 0 }, () => undefined);
 };
 
 test('the newest ended commands are remembered within both limits, those on their way always', () => {
