@@ -42,15 +42,18 @@ export async function deliver(call: Call): Promise<SendReceipt> {
   return { commandId: update.commandId, state: update.state };
 }
 
-/** Resolves to the result; throws the `HubError` that says how else it ended. */
-export function settle(call: Call): Promise<SettledCommand> {
+/** Resolves to what `read` makes of the result; rejects with the `HubError` that says how else it ended. */
+export function settle(call: Call): Promise<SettledCommand>;
+export function settle<T>(call: Call, read: (settled: SettledCommand) => T): Promise<T>;
+export function settle(call: Call, read: (settled: SettledCommand) => unknown = asItIs): Promise<unknown> {
   const { road, command, signal } = call;
   // A road with a shortcut keeps the time of a live command by itself.
   const end =
     road.settle && signal === undefined && command.whenOffline === 'fail'
       ? road.settle(command)
       : follow({ ...call, timeoutMs: patience(call), isEnough: isTerminalUpdate });
-  return end.then(resultOf);
+  // One promise for the end and one for the caller: each more costs a command as much as its frame does.
+  return end.then((update) => read(resultOf(update)));
 }
 
 function resultOf(update: CommandUpdate): SettledCommand {
@@ -67,6 +70,7 @@ export function updatesOf(call: Call): AsyncIterable<CommandUpdate> {
 }
 
 const isAnything = (): boolean => true;
+const asItIs = (settled: SettledCommand): SettledCommand => settled;
 
 function patience({ command, timeoutMs }: Call): number {
   return command.whenOffline === 'queue' ? timeoutMs : command.waitForConnectMs + timeoutMs + hubGraceMs;

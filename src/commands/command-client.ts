@@ -109,9 +109,14 @@ function clientMethod(caller: PayloadCaller, service: ServiceDefinition, method:
         const payload = encodeRequest(service, method, request);
         return itemsOf(codec, options?.signal, (signal) => caller.updates(payload, { ...options, signal }));
       }
-    : async (request: unknown, options?: SendOptions): Promise<unknown> => {
-        const { commandId, result } = await caller.settle(encodeRequest(service, method, request), options);
-        return fromPayload(codec, result, commandId);
+    : (request: unknown, options?: SendOptions): Promise<unknown> => {
+        try {
+          return caller.settle(encodeRequest(service, method, request), options, ({ commandId, result }) =>
+            fromPayload(codec, result, commandId),
+          );
+        } catch (error) {
+          return Promise.reject(error);
+        }
       };
   return Object.assign(call, {
     send: async (request: unknown, options?: SendOptions) =>

@@ -49,8 +49,12 @@ export class PayloadCaller {
     return deliver(this.#call(payload, options));
   }
 
-  settle(payload: Payload, options?: SendOptions): Promise<SettledCommand> {
-    return settle(this.#call(payload, options));
+  settle(payload: Payload, options?: SendOptions): Promise<SettledCommand>;
+  /** Resolves to what `read` makes of the answer. */
+  settle<T>(payload: Payload, options: SendOptions | undefined, read: (settled: SettledCommand) => T): Promise<T>;
+  settle<T>(payload: Payload, options?: SendOptions, read?: (settled: SettledCommand) => T) {
+    const call = this.#call(payload, options);
+    return read === undefined ? settle(call) : settle(call, read);
   }
 
   updates(payload: Payload, options?: SendOptions): AsyncIterable<CommandUpdate> {

@@ -1,6 +1,6 @@
 import type { CommandCodec } from '../protocol/codec.ts';
 import type { CommandUpdate, Payload } from '../protocol/command.ts';
-import type { SendReceipt } from './calls.ts';
+import type { SendReceipt, SettledCommand } from './calls.ts';
 import { type CallerOptions, PayloadCaller } from './payload-caller.ts';
 import { fromPayload, toPayload } from './payloads.ts';
 import { invalid, type SendOptions } from './send-options.ts';
@@ -55,11 +55,17 @@ export class StreamingCommandClient<TCommand, TResult = Payload> {
    * `command-expired`, `command-cancelled`, `outcome-unknown`, or `deadline-exceeded` with the `commandId` when a
    * queued command has not ended within `timeoutMs`: it lives on.
    */
-  async request(command: TCommand, options?: SendOptions): Promise<TResult> {
-    const { commandId, result } = await this.#caller.settle(toPayload(this.#codec, command), options);
-    // Without a codec for results TResult is Payload, unless the caller wrote another type argument by hand.
-    return this.#result === undefined ? (result as TResult) : fromPayload(this.#result, result, commandId);
+  request(command: TCommand, options?: SendOptions): Promise<TResult> {
+    try {
+      return this.#caller.settle(toPayload(this.#codec, command), options, this.#read);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
+
+  // Without a codec for results TResult is Payload, unless the caller wrote another type argument by hand.
+  readonly #read = ({ commandId, result }: SettledCommand): TResult =>
+    this.#result === undefined ? (result as TResult) : fromPayload(this.#result, result, commandId);
 
   /**
    * Every update of the command, to the terminal one, which is told and not thrown. The command is sent when the

@@ -9,7 +9,7 @@ import type { Claim, ClientClaims } from './client-claims.ts';
 import type { CommandLife } from './command-life.ts';
 import type { CloseReason } from './facts.ts';
 import type { Settings } from './options.ts';
-import type { PendingCommand } from './pending-command.ts';
+import { PendingCommand } from './pending-command.ts';
 import type { Publisher } from './publisher.ts';
 import { Lineage, type Session } from './session.ts';
 
@@ -274,9 +274,9 @@ export class Arrivals {
 
   /** The session goes on: the device is given again what it has not acknowledged. */
   #repeat(session: Session): void {
-    for (const { seq, body, pending } of [...session.lineage.outbox.unacknowledged()])
-      if (pending) this.#host.write(session, pending, seq);
-      else session.send(seq, body);
+    for (const { seq, frame } of session.lineage.outbox.unacknowledged())
+      if (frame instanceof PendingCommand) this.#host.write(session, frame, seq);
+      else session.send(seq, frame);
   }
 
   /** A new session: each command that was out is waited for, sent again, or given up, by what the device's journal says. */

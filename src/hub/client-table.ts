@@ -4,28 +4,32 @@ import { guarded } from './options.ts';
 
 /** Every client that this hub knows, by tenant and id. Those that are away and have nothing pending are forgotten, oldest first. */
 export class ClientTable {
-  readonly #byKey = new Map<string, Client>();
+  readonly #byTenant = new Map<string, Map<string, Client>>();
   /** Away with nothing pending, oldest first. */
   readonly #away = new Set<Client>();
   readonly #listeners = new Set<{ readonly tenant: string; readonly listener: (client: ClientInfo) => void }>();
   readonly #maxAway: number;
-  readonly #create: (tenant: string, id: string, key: string) => Client;
+  readonly #create: (tenant: string, id: string) => Client;
 
-  constructor(maxAway: number, create: (tenant: string, id: string, key: string) => Client) {
+  constructor(maxAway: number, create: (tenant: string, id: string) => Client) {
     this.#maxAway = maxAway;
     this.#create = create;
   }
 
   get(tenant: string, clientId: string): Client | undefined {
-    return this.#byKey.get(keyOf(tenant, clientId));
+    return this.#byTenant.get(tenant)?.get(clientId);
   }
 
   getOrAdd(tenant: string, clientId: string): Client {
-    const key = keyOf(tenant, clientId);
-    let client = this.#byKey.get(key);
+    let clients = this.#byTenant.get(tenant);
+    if (!clients) {
+      clients = new Map();
+      this.#byTenant.set(tenant, clients);
+    }
+    let client = clients.get(clientId);
     if (!client) {
-      client = this.#create(tenant, clientId, key);
-      this.#byKey.set(key, client);
+      client = this.#create(tenant, clientId);
+      clients.set(clientId, client);
     }
     this.#away.delete(client);
     return client;
@@ -33,17 +37,17 @@ export class ClientTable {
 
   /** Called when a client may have become forgettable. One that was never connected is forgotten at once. */
   released(client: Client): void {
-    if (!client.isIdle || this.#byKey.get(client.key) !== client) return;
+    if (!client.isIdle || this.get(client.tenant, client.id) !== client) return;
     this.#away.delete(client);
     if (client.epoch === 0) {
-      this.#byKey.delete(client.key);
+      this.#forget(client);
       return;
     }
     this.#away.add(client);
     while (this.#away.size > this.#maxAway) {
       const oldest = this.#away.values().next().value!;
       this.#away.delete(oldest);
-      this.#byKey.delete(oldest.key);
+      this.#forget(oldest);
     }
   }
 
@@ -75,19 +79,21 @@ export class ClientTable {
     },
   };
 
+  #forget({ tenant, id }: Client): void {
+    const clients = this.#byTenant.get(tenant);
+    if (clients?.delete(id) && clients.size === 0) this.#byTenant.delete(tenant);
+  }
+
   #list(tenant: string, filter: ClientFilter = {}): ClientInfo[] {
     const found: ClientInfo[] = [];
-    for (const client of this.#byKey.values()) {
-      if (client.tenant !== tenant || (filter.connectedOnly && !client.session)) continue;
+    for (const client of this.#byTenant.get(tenant)?.values() ?? []) {
+      if (filter.connectedOnly && !client.session) continue;
       if (client.epoch === 0 || !hasLabels(client, filter.labels)) continue;
       found.push(client.info);
     }
     return found.sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
   }
 }
-
-// Neither tenants nor client ids can hold a slash.
-const keyOf = (tenant: string, clientId: string): string => `${tenant}/${clientId}`;
 
 function hasLabels(client: Client, labels: ClientFilter['labels']): boolean {
   return labels === undefined || Object.entries(labels).every(([name, value]) => client.labels[name] === value);

@@ -19,7 +19,6 @@ export interface ClientHost {
 export class Client implements SessionOwner, MailboxOwner {
   readonly tenant: string;
   readonly id: string;
-  readonly key: string;
   /** Key of its channel in the event log. */
   readonly channel: string;
   readonly #host: ClientHost;
@@ -50,16 +49,9 @@ export class Client implements SessionOwner, MailboxOwner {
   /** Sends that wait for this client to connect. */
   readonly awaiting = new Set<() => void>();
 
-  constructor(
-    tenant: string,
-    id: string,
-    key: string,
-    host: ClientHost,
-    mailbox: ((client: Client) => Mailbox) | undefined,
-  ) {
+  constructor(tenant: string, id: string, host: ClientHost, mailbox: ((client: Client) => Mailbox) | undefined) {
     this.tenant = tenant;
     this.id = id;
-    this.key = key;
     this.channel = channelKey(tenant, clientChannel(id));
     this.#host = host;
     this.mailbox = mailbox?.(this);
@@ -133,7 +125,7 @@ export class Client implements SessionOwner, MailboxOwner {
     const { session } = this;
     if (!session?.isOpen) return;
     const body = { $case: 'cancel' as const, value: { commandId: pending.id, reason } };
-    session.send(session.lineage.outbox.add(body, pending.id.length + reason.length), body);
+    session.send(session.lineage.outbox.add(body), body);
   }
 
   /** Writes what can be written. Cheap when nothing can. */

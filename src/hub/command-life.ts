@@ -147,13 +147,14 @@ export class CommandLife {
   readonly delivered = (pending: PendingCommand): void => {
     if (!pending.canMoveTo('delivered')) return;
     const { command } = pending;
-    this.#host.settings.observe({
-      kind: 'command-delivered',
-      tenant: command.tenant,
-      clientId: command.clientId,
-      commandId: command.id,
-      afterMs: this.#age(pending),
-    });
+    if (this.#host.settings.isObserved)
+      this.#host.settings.observe({
+        kind: 'command-delivered',
+        tenant: command.tenant,
+        clientId: command.clientId,
+        commandId: command.id,
+        afterMs: this.#age(pending),
+      });
     this.#advance(pending, 'delivered');
   };
 
@@ -253,6 +254,7 @@ export class CommandLife {
   };
 
   #accepted(pending: PendingCommand): void {
+    if (!this.#host.settings.isObserved) return;
     const { command } = pending;
     this.#host.settings.observe({
       kind: 'command-accepted',
@@ -324,17 +326,18 @@ export class CommandLife {
     const { command } = pending;
     this.#tell(pending, update);
     this.registry.ended(pending);
-    this.#host.settings.observe({
-      kind: 'command-ended',
-      tenant: command.tenant,
-      clientId: command.clientId,
-      commandId: command.id,
-      type: command.payload.type,
-      state: update.state,
-      queued: pending.isQueued,
-      afterMs: this.#age(pending),
-      code: update.state === 'succeeded' ? undefined : update.error.code,
-    });
+    if (this.#host.settings.isObserved)
+      this.#host.settings.observe({
+        kind: 'command-ended',
+        tenant: command.tenant,
+        clientId: command.clientId,
+        commandId: command.id,
+        type: command.payload.type,
+        state: update.state,
+        queued: pending.isQueued,
+        afterMs: this.#age(pending),
+        code: update.state === 'succeeded' ? undefined : update.error.code,
+      });
     if (!client) return;
     if (client.session) client.pump();
     else this.#host.released(client);

@@ -1,79 +1,83 @@
 import type { PendingCommand } from './pending-command.ts';
 
-/** Every command that this process knows: those on their way, and the newest of those that have ended. */
+/** Commands that ended at about the same time: remembered one by one, forgotten all at once. */
+class Generation {
+  readonly byId = new Map<string, PendingCommand>();
+  readonly byKey = new Map<string, PendingCommand>();
+  bytes = 0;
+
+  find(id: string): PendingCommand | undefined {
+    return this.byId.size === 0 ? undefined : this.byId.get(id);
+  }
+}
+
+/**
+ * Every command that this process knows: those on their way, and the newest of those that have ended. Of the ended there
+ * are two generations, and the older one is dropped whole when the younger is full: to forget them one by one would
+ * mean to look at each, long after it has left every cache, and cost more than all else here. So between half and all
+ * of what the limits allow is remembered.
+ */
 export class CommandRegistry {
-  readonly #byId = new Map<string, PendingCommand>();
-  readonly #byKey = new Map<string, PendingCommand>();
+  readonly #open = new Map<string, PendingCommand>();
+  readonly #openByKey = new Map<string, PendingCommand>();
+  #young = new Generation();
+  #old = new Generation();
   readonly #maxEnded: number;
   readonly #maxEndedBytes: number;
-  // The ended ones, oldest first, as a ring of what is needed to forget them: an old command itself is not in any cache
-  // any more, and to look at it only to let go of it would cost more than all else here.
-  readonly #endedIds: string[] = [];
-  readonly #endedBytes: number[] = [];
-  #oldest = 0;
-  #ended = 0;
-  #bytes = 0;
 
+  /** `maxEnded` and `maxEndedBytes`: of both generations. One command may weigh half of `maxEndedBytes`. */
   constructor(limits: { readonly maxEnded: number; readonly maxEndedBytes: number }) {
-    this.#maxEnded = limits.maxEnded;
-    this.#maxEndedBytes = limits.maxEndedBytes;
+    this.#maxEnded = Math.floor(limits.maxEnded / 2);
+    this.#maxEndedBytes = limits.maxEndedBytes / 2;
   }
 
   get(id: string): PendingCommand | undefined {
-    return this.#byId.get(id);
+    return this.#open.get(id) ?? this.#young.find(id) ?? this.#old.find(id);
   }
 
   /** The live command that was accepted with this key. */
   withKey(tenant: string, clientId: string, key: string): PendingCommand | undefined {
-    return this.#byKey.get(liveKey(tenant, clientId, key));
+    const name = liveKey(tenant, clientId, key);
+    return this.#openByKey.get(name) ?? this.#young.byKey.get(name) ?? this.#old.byKey.get(name);
   }
 
   add(pending: PendingCommand): void {
-    this.#byId.set(pending.id, pending);
+    this.#open.set(pending.id, pending);
     const key = keyOf(pending);
-    if (key !== undefined) this.#byKey.set(key, pending);
+    if (key !== undefined) this.#openByKey.set(key, pending);
   }
 
-  /** Keeps an ended command for a while, and forgets the oldest beyond the limits. */
+  /** Keeps an ended command for a while. */
   ended(pending: PendingCommand): void {
-    if (this.#maxEnded === 0) {
-      this.forget(pending);
-      return;
-    }
-    if (this.#ended === this.#maxEnded) this.#forgetOldest();
+    const key = keyOf(pending);
+    this.#open.delete(pending.id);
+    if (key !== undefined) this.#openByKey.delete(key);
     const bytes = bytesOf(pending);
-    const at = (this.#oldest + this.#ended++) % this.#maxEnded;
-    this.#endedIds[at] = pending.id;
-    this.#endedBytes[at] = bytes;
-    this.#bytes += bytes;
-    while (this.#bytes > this.#maxEndedBytes && this.#ended > 0) this.#forgetOldest();
+    if (this.#maxEnded === 0 || bytes > this.#maxEndedBytes) return;
+    if (this.#young.byId.size >= this.#maxEnded || this.#young.bytes + bytes > this.#maxEndedBytes) {
+      this.#old = this.#young;
+      this.#young = new Generation();
+    }
+    this.#young.bytes += bytes;
+    this.#young.byId.set(pending.id, pending);
+    if (key !== undefined) this.#young.byKey.set(key, pending);
   }
 
+  /** Forgets one that has not ended. */
   forget(pending: PendingCommand): void {
-    this.#byId.delete(pending.id);
-    const key = this.#byKey.size === 0 ? undefined : keyOf(pending);
-    if (key !== undefined) this.#byKey.delete(key);
+    this.#open.delete(pending.id);
+    const key = keyOf(pending);
+    if (key !== undefined) this.#openByKey.delete(key);
   }
 
   get size(): number {
-    return this.#byId.size;
+    return this.#open.size + this.#young.byId.size + this.#old.byId.size;
   }
 
-  [Symbol.iterator](): IterableIterator<PendingCommand> {
-    return this.#byId.values();
-  }
-
-  #forgetOldest(): void {
-    const id = this.#endedIds[this.#oldest]!;
-    this.#bytes -= this.#endedBytes[this.#oldest]!;
-    this.#endedIds[this.#oldest] = '';
-    this.#oldest = (this.#oldest + 1) % this.#maxEnded;
-    this.#ended--;
-    if (this.#byKey.size === 0) this.#byId.delete(id);
-    else {
-      const pending = this.#byId.get(id);
-      if (pending) this.forget(pending);
-    }
+  *[Symbol.iterator](): IterableIterator<PendingCommand> {
+    yield* this.#open.values();
+    yield* this.#old.byId.values();
+    yield* this.#young.byId.values();
   }
 }
 

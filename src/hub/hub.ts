@@ -87,9 +87,9 @@ export class Hub implements CommandTransport {
       this.#sweep = new Sweep(settings.commands, this.#life, settings, failed);
     }
     const mailboxes = this.#mailboxes;
-    this.#directory = new ClientTable(settings.rememberedClients, (tenant, id, key) => {
+    this.#directory = new ClientTable(settings.rememberedClients, (tenant, id) => {
       const host = { node: settings.node, write: this.#write };
-      return new Client(tenant, id, key, host, mailboxes && ((client) => new Mailbox(client, mailboxes)));
+      return new Client(tenant, id, host, mailboxes && ((client) => new Mailbox(client, mailboxes)));
     });
     this.#reports = new Reports(settings, this.#life, this.#publisher, this.#wheel);
     this.#acknowledgements = new Acknowledgements(settings.clock);
@@ -361,7 +361,7 @@ export class Hub implements CommandTransport {
       },
     };
     pending.journal = session.journalId;
-    session.send(seq ?? session.lineage.outbox.add(body, command.payload.value.length, pending), body);
+    session.send(seq ?? session.lineage.outbox.add(pending), body);
     this.#life.sent(pending);
   };
 

@@ -49,7 +49,7 @@ export interface HubOptions {
   graceMs?: number | undefined;
   /** A queued command that was sent and of which nothing is heard ends this many ms after its time to live. Default: 1 hour. */
   resultWaitMs?: number | undefined;
-  /** Ended commands that are remembered in memory, for watchers and repeated sends. Default: 10,000. */
+  /** Ended commands that are remembered in memory, for watchers and repeated sends: at least half of these. Default: 10,000. */
   rememberedCommands?: number | undefined;
   /** The same in bytes of payloads and results. Default: 32 MiB. */
   rememberedBytes?: number | undefined;
@@ -65,7 +65,11 @@ export interface HubOptions {
 
 type Resolved = { readonly [K in keyof HubOptions]-?: NonNullable<HubOptions[K]> };
 /** The options with every default filled in. */
-export type Settings = Omit<Resolved, 'log' | 'commands' | 'claims'> & Pick<HubOptions, 'log' | 'commands' | 'claims'>;
+export type Settings = Omit<Resolved, 'log' | 'commands' | 'claims'> &
+  Pick<HubOptions, 'log' | 'commands' | 'claims'> & {
+    /** False: nobody hears of facts, so that those of the hot path need not be made. */
+    readonly isObserved: boolean;
+  };
 
 /** Fills in the defaults; throws `invalid-argument` for values that would only fail late. */
 export function settingsFrom(options: HubOptions): Settings {
@@ -76,6 +80,7 @@ export function settingsFrom(options: HubOptions): Settings {
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
     node: options.node ?? 'hub',
+    isObserved: options.observe !== undefined,
     observe: options.observe ? guarded(options.observe) : () => undefined,
     ping: options.ping ?? 'idle',
     heartbeatMs: atLeast('heartbeatMs', options.heartbeatMs ?? 15_000, 1),

@@ -1,17 +1,13 @@
+import { Deque } from '../flow/deque.ts';
 import type { DownBody } from '../protocol/frames.ts';
-import type { PendingCommand } from './pending-command.ts';
+import { PendingCommand } from './pending-command.ts';
 
-interface Entry {
-  readonly seq: number;
-  readonly body: DownBody;
-  readonly bytes: number;
-  readonly pending: PendingCommand | undefined;
-}
+/** A numbered frame: a command, from which its frame can be made at any time, or the body of another one. */
+export type Numbered = PendingCommand | DownBody;
 
 /** Numbered frames to one device, kept until it acknowledges them, so that a resumed session can go on with them. */
 export class Outbox {
-  #entries: Entry[] = [];
-  #head = 0;
+  readonly #frames = new Deque<Numbered>();
   #lastSeq = 0;
   #bytes = 0;
 
@@ -21,7 +17,7 @@ export class Outbox {
 
   /** Frames that are not acknowledged. */
   get size(): number {
-    return this.#entries.length - this.#head;
+    return this.#frames.size;
   }
 
   get bytes(): number {
@@ -29,39 +25,34 @@ export class Outbox {
   }
 
   /** Numbers and keeps a frame. */
-  add(body: DownBody, bytes: number, pending?: PendingCommand): number {
-    const seq = ++this.#lastSeq;
-    this.#entries.push({ seq, body, bytes, pending });
-    this.#bytes += bytes;
-    return seq;
+  add(frame: Numbered): number {
+    this.#frames.push(frame);
+    this.#bytes += bytesOf(frame);
+    return ++this.#lastSeq;
   }
 
   /** Lets go of everything up to `seq` and calls `onDelivered` for its commands. */
   acknowledge(seq: number, onDelivered: (pending: PendingCommand) => void): void {
-    while (this.#head < this.#entries.length) {
-      const entry = this.#entries[this.#head]!;
-      if (entry.seq > seq) break;
-      this.#head++;
-      this.#bytes -= entry.bytes;
-      if (entry.pending) onDelivered(entry.pending);
-    }
-    if (this.#head === this.#entries.length) {
-      this.#entries.length = 0;
-      this.#head = 0;
-    } else if (this.#head > 256) {
-      this.#entries.splice(0, this.#head);
-      this.#head = 0;
+    for (let count = seq - this.#lastSeq + this.#frames.size; count > 0; count--) {
+      const frame = this.#frames.shift()!;
+      this.#bytes -= bytesOf(frame);
+      if (frame instanceof PendingCommand) onDelivered(frame);
     }
   }
 
   /** Whether a device that has everything up to `seq` can be given the rest. */
   reachesBackTo(seq: number): boolean {
-    const oldest = this.#head < this.#entries.length ? this.#entries[this.#head]!.seq : this.#lastSeq + 1;
-    return seq >= oldest - 1 && seq <= this.#lastSeq;
+    return seq >= this.#lastSeq - this.#frames.size && seq <= this.#lastSeq;
   }
 
   /** What is not acknowledged, oldest first. */
-  *unacknowledged(): IterableIterator<Readonly<Pick<Entry, 'seq' | 'body' | 'pending'>>> {
-    for (let i = this.#head; i < this.#entries.length; i++) yield this.#entries[i]!;
+  unacknowledged(): { readonly seq: number; readonly frame: Numbered }[] {
+    const first = this.#lastSeq - this.#frames.size + 1;
+    return [...this.#frames].map((frame, index) => ({ seq: first + index, frame }));
   }
+}
+
+function bytesOf(frame: Numbered): number {
+  if (frame instanceof PendingCommand) return frame.command.payload.value.length;
+  return frame.$case === 'cancel' ? frame.value.commandId.length + frame.value.reason.length : 64;
 }

@@ -9,11 +9,11 @@ const pendingOf = (bytes: number, idempotencyKey?: string): PendingCommand => {
   return new PendingCommand(command, { acceptedAtMs: 1, monotonic: 0 }, () => undefined);
 };
 
-test('the newest ended commands are remembered within both limits, those on their way always', () => {
+test('at least half of what the limits allow of the newest ended commands is remembered, never more than all, and those on their way always', () => {
   const step = fc.record({ bytes: fc.nat(3000), hasKey: fc.boolean(), ends: fc.boolean() });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), fc.integer({ min: 0, max: 8 }), (steps, maxEnded) => {
-      const maxEndedBytes = 10_000;
+      const maxEndedBytes = 20_000;
       const registry = new CommandRegistry({ maxEnded, maxEndedBytes });
       const open: PendingCommand[] = [];
       const ended: PendingCommand[] = [];
@@ -23,14 +23,20 @@ test('the newest ended commands are remembered within both limits, those on thei
         (ends ? ended : open).push(pending);
         if (ends) registry.ended(pending);
       }
-      const weight = (pending: PendingCommand): number => 1024 + pending.command.payload.value.length;
-      const kept: PendingCommand[] = [];
-      for (const pending of ended.toReversed()) {
-        if (kept.length === maxEnded || [...kept, pending].reduce((sum, each) => sum + weight(each), 0) > maxEndedBytes)
-          break;
-        kept.push(pending);
+      const weight = (some: readonly PendingCommand[]): number =>
+        some.reduce((sum, pending) => sum + 1024 + pending.command.payload.value.length, 0);
+      const kept = ended.filter((pending) => registry.get(pending.id) === pending);
+      // The newest, without holes, within the limits...
+      expect(kept).toEqual(ended.slice(ended.length - kept.length));
+      expect(kept.length).toBeLessThanOrEqual(maxEnded);
+      expect(weight(kept)).toBeLessThanOrEqual(maxEndedBytes);
+      // ...and one generation at least: the next older one and the newest of it are over half of a limit.
+      if (maxEnded >= 2 && kept.length < ended.length) {
+        const half = kept.length + 1 > maxEnded / 2 || weight(ended.slice(-kept.length - 1)) > maxEndedBytes / 2;
+        expect(half).toBe(true);
       }
       expect(new Set(registry)).toEqual(new Set([...open, ...kept]));
+      expect(registry.size).toBe(open.length + kept.length);
       for (const pending of [...open, ...ended]) {
         const { idempotencyKey, tenant, clientId } = pending.command;
         if (idempotencyKey === undefined) continue;
