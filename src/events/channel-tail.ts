@@ -36,6 +36,8 @@ export class ChannelTail {
   #entries: (KeptEvent | StepSource | undefined)[] = [];
   /** What is known of a step: its number, and above that its age. -1 for events. */
   #steps: number[] = [];
+  /** What a step weighs. To ask its source again would mean to touch it long after it has left every cache. */
+  #weights: number[] = [];
   /** Where the oldest entry is. */
   #head = 0;
   size = 0;
@@ -63,14 +65,12 @@ export class ChannelTail {
 
   /** Takes the event with the next number. */
   push(event: KeptEvent): void {
-    this.bytes += event.bytes;
-    this.#add(event, -1);
+    this.#add(event, -1, event.bytes);
   }
 
   /** Takes a step with the next number. `age`: seconds since the log began. */
   pushStep(source: StepSource, step: number, age: number): void {
-    this.bytes += overheadBytes + source.bytesOf(step);
-    this.#add(source, age * steps + step);
+    this.#add(source, age * steps + step, overheadBytes + source.bytesOf(step));
   }
 
   /** Lets readers see everything up to the first event that is still being stored. True if there was anything new. */
@@ -120,30 +120,32 @@ export class ChannelTail {
   }
 
   #stateOf(seq: number): KeptEvent['state'] {
-    const entry = this.#entries[this.#place(seq)];
-    return entry instanceof KeptEvent ? entry.state : 'kept';
+    const place = this.#place(seq);
+    return this.#steps[place]! >= 0 ? 'kept' : (this.#entries[place] as KeptEvent).state;
   }
 
   #ageOf(place: number): number {
-    const entry = this.#entries[place];
-    return entry instanceof KeptEvent ? entry.keptAt : Math.floor(this.#steps[place]! / steps);
+    const step = this.#steps[place]!;
+    return step >= 0 ? Math.floor(step / steps) : (this.#entries[place] as KeptEvent).keptAt;
   }
 
   #eventAt(place: number, seq: number): KeptEvent {
-    const entry = this.#entries[place]!;
-    if (entry instanceof KeptEvent) return entry;
     const known = this.#steps[place]!;
-    const event = new KeptEvent(this, seq, entry.eventOf(known % steps), Math.floor(known / steps), 'kept');
+    if (known < 0) return this.#entries[place] as KeptEvent;
+    const source = this.#entries[place] as StepSource;
+    const event = new KeptEvent(this, seq, source.eventOf(known % steps), Math.floor(known / steps), 'kept');
     this.#entries[place] = event;
     this.#steps[place] = -1;
     return event;
   }
 
-  #add(entry: KeptEvent | StepSource, step: number): void {
+  #add(entry: KeptEvent | StepSource, step: number, weight: number): void {
     if (this.size === this.#entries.length) this.#widen();
     const place = (this.#head + this.size) & (this.#entries.length - 1);
     this.#entries[place] = entry;
     this.#steps[place] = step;
+    this.#weights[place] = weight;
+    this.bytes += weight;
     this.size++;
     this.last++;
   }
@@ -154,13 +156,13 @@ export class ChannelTail {
     const width = Math.max(8, length * 2);
     this.#entries = inOrder(this.#entries).concat(new Array<undefined>(width - length).fill(undefined));
     this.#steps = inOrder(this.#steps).concat(new Array<number>(width - length).fill(-1));
+    this.#weights = inOrder(this.#weights).concat(new Array<number>(width - length).fill(0));
     this.#head = 0;
   }
 
   #dropOldest(): void {
-    const entry = this.#entries[this.#head]!;
-    this.bytes -=
-      entry instanceof KeptEvent ? entry.bytes : overheadBytes + entry.bytesOf(this.#steps[this.#head]! % steps);
+    const isStep = this.#steps[this.#head]! >= 0;
+    this.bytes -= isStep ? this.#weights[this.#head]! : (this.#entries[this.#head] as KeptEvent).bytes;
     this.#entries[this.#head] = undefined;
     this.#head = (this.#head + 1) & (this.#entries.length - 1);
     this.size--;
