@@ -6,7 +6,7 @@ import type { DeviceIdentity, DeviceStream, DeviceStreamListener } from '../hub/
 import { type DownFrame, decodeUp, encodeDown, type UpFrame } from '../protocol/frames.ts';
 import { authenticateCall } from './access.ts';
 import type { GrpcFact } from './facts.ts';
-import { type BufferCall, RawCall } from './raw-call.ts';
+import { type BufferCall, messageRoom, RawCall } from './raw-call.ts';
 import { checkHeaders } from './service.ts';
 import { statusOfError } from './status.ts';
 
@@ -33,12 +33,12 @@ export interface FrameCodec {
   open?(): readonly UpFrame[];
   /** The frames that a message means: one, none, or several. Throws on bytes that are none. */
   up(bytes: Buffer): readonly UpFrame[] | UpFrame;
-  /** The bytes of a frame; undefined for one that this kind of call does not carry. `answer` speaks for the device. */
-  down(frame: DownFrame, answer: (frame: UpFrame) => void): Uint8Array | undefined;
+  /** The bytes of a frame behind `messageRoom` free ones; undefined for one that this kind of call does not carry. `answer` speaks for the device. */
+  down(frame: DownFrame, answer: (frame: UpFrame) => void): Buffer | undefined;
 }
 
 /** Frames as they are in `device.proto`. */
-export const plainFrames: FrameCodec = { up: decodeUp, down: encodeDown };
+export const plainFrames: FrameCodec = { up: decodeUp, down: (frame) => encodeDown(frame, messageRoom) };
 
 /**
  * Handles a bidi call of a device: headers at once, then the credential, then the stream goes to the hub. What the

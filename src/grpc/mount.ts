@@ -14,7 +14,7 @@ import {
   type ServiceDefinition,
 } from '../protocol/service-definition.ts';
 import { type DeviceEnvironment, deviceHandler, type FrameCodec } from './device-stream.ts';
-import type { BufferCall } from './raw-call.ts';
+import { type BufferCall, messageRoom } from './raw-call.ts';
 
 /** Who a mounted stream's device is. */
 export interface MountedDevice {
@@ -145,14 +145,16 @@ class MountedFrames implements FrameCodec {
     ];
   }
 
-  down(frame: DownFrame, answer: (frame: UpFrame) => void): Uint8Array | undefined {
+  down(frame: DownFrame, answer: (frame: UpFrame) => void): Buffer | undefined {
     if (frame.seq > this.#lastReceived) this.#lastReceived = frame.seq;
     switch (frame.body?.$case) {
       case 'command': {
         const { id, payload } = frame.body.value;
         const bytes = payload?.value ?? new Uint8Array();
         this.#open.set(id, { seq: frame.seq, ownId: this.#ownId(bytes), isTaken: false });
-        return bytes;
+        const message = Buffer.allocUnsafe(messageRoom + bytes.length);
+        message.set(bytes, messageRoom);
+        return message;
       }
       case 'ping':
         answer(this.#unnumbered({ $case: 'pong', value: { nonce: frame.body.value.nonce } }));

@@ -9,6 +9,9 @@ import { type CallStatus, statusOfError } from './status.ts';
 /** A bidi call of grpc-js, registered with Buffer codecs. */
 export type BufferCall = ServerDuplexStream<Buffer, Buffer>;
 
+/** What gRPC puts in front of a message, in bytes: a flag and a length. */
+export const messageRoom = 5;
+
 /** What a raw call tells. Each is called from the event loop, never from within a call of ours. */
 export interface RawCallListener {
   onMessage(bytes: Buffer): void;
@@ -96,13 +99,14 @@ export class RawCall {
     this.#stream.resume();
   }
 
-  /** Writes one message. False: the stream is full, or ended; `onWritable` comes only in the first case. */
-  write(bytes: Uint8Array): boolean {
+  /**
+   * Writes one message, in front of which `messageRoom` bytes are free. False: the stream is full, or ended;
+   * `onWritable` comes only in the first case.
+   */
+  write(message: Buffer): boolean {
     if (this.#isClosed || this.#isEnding) return false;
-    const message = Buffer.allocUnsafe(5 + bytes.length);
     message[0] = 0;
-    message.writeUInt32BE(bytes.length, 1);
-    message.set(bytes, 5);
+    message.writeUInt32BE(message.length - messageRoom, 1);
     // While one write is under way, the next ones wait in the stream and leave together.
     return this.#stream.write(message);
   }

@@ -15,9 +15,16 @@ export function encodeUp(frame: UpFrame): Buffer {
   return asBuffer(encodeMessage(ConnectRequest, frame));
 }
 
-export function encodeDown(frame: DownFrame): Buffer {
-  if (frame.body?.$case === 'command') return encodeCommand(frame.seq, frame.ack, frame.body.value);
-  return asBuffer(encodeMessage(ConnectResponse, frame));
+/** `room`: bytes to be left free in front, for whoever has to put something there. Default: 0. */
+export function encodeDown(frame: DownFrame, room = 0): Buffer {
+  const command =
+    frame.body?.$case === 'command' ? encodeCommand(frame.seq, frame.ack, frame.body.value, room) : undefined;
+  if (command !== undefined) return command;
+  const bytes = encodeMessage(ConnectResponse, frame);
+  if (room === 0) return asBuffer(bytes);
+  const out = Buffer.allocUnsafe(room + bytes.length);
+  out.set(bytes, room);
+  return out;
 }
 
 /** Throws an `Error` on bytes that are not a frame. */
@@ -37,48 +44,55 @@ function asBuffer(bytes: Uint8Array): Buffer {
 // Every live command is one command frame down and one result frame up, so these two are written by hand: a third of
 // the time of the generated code, and one piece of a pooled buffer. Tests hold them to the generated code, byte by byte.
 
+/** Where the hand-written code stands in its bytes. It gives up (`isOdd`) on anything it does not expect. */
+let at = 0;
+let isOdd = false;
+
 /** Field number and wire type, as one byte; enough for fields 1 to 15. */
 const varintField = (field: number): number => field << 3;
 const bytesField = (field: number): number => (field << 3) | 2;
 
-function encodeCommand(seq: number, ack: number, command: DeviceCommand): Buffer {
+/** Undefined where a text is not plain ASCII, which the hub's own checks do not let through: the generated code does it. */
+function encodeCommand(seq: number, ack: number, command: DeviceCommand, room: number): Buffer | undefined {
   const { id, payload, startWithinMs, finishWithinMs, idempotent, orderingKey, traceparent } = command;
-  const payloadSize = payload === undefined ? 0 : sizeOfText(payload.type) + sizeOfBytes(payload.value);
+  const payloadSize = payload === undefined ? 0 : sizeOfField(payload.type.length) + sizeOfField(payload.value.length);
   const commandSize =
-    sizeOfText(id) +
+    sizeOfField(id.length) +
     (payload === undefined ? 0 : 1 + sizeOfVarint(payloadSize) + payloadSize) +
     sizeOfNumber(startWithinMs) +
     sizeOfNumber(finishWithinMs) +
     (idempotent ? 2 : 0) +
-    sizeOfText(orderingKey) +
-    sizeOfText(traceparent);
+    sizeOfField(orderingKey.length) +
+    sizeOfField(traceparent.length);
   const size = sizeOfNumber(seq) + sizeOfNumber(ack) + 1 + sizeOfVarint(commandSize) + commandSize;
-  const out = Buffer.allocUnsafe(size);
-  let at = writeNumber(out, 0, varintField(1), seq);
-  at = writeNumber(out, at, varintField(2), ack);
+  const out = Buffer.allocUnsafe(room + size);
+  isOdd = false;
+  at = room;
+  writeNumber(out, varintField(1), seq);
+  writeNumber(out, varintField(2), ack);
   out[at++] = bytesField(4);
-  at = writeVarint(out, at, commandSize);
-  at = writeText(out, at, bytesField(1), id);
+  writeVarint(out, commandSize);
+  writeText(out, bytesField(1), id);
   if (payload !== undefined) {
     out[at++] = bytesField(2);
-    at = writeVarint(out, at, payloadSize);
-    at = writeText(out, at, bytesField(1), payload.type);
+    writeVarint(out, payloadSize);
+    writeText(out, bytesField(1), payload.type);
     if (payload.value.length > 0) {
       out[at++] = bytesField(2);
-      at = writeVarint(out, at, payload.value.length);
+      writeVarint(out, payload.value.length);
       out.set(payload.value, at);
       at += payload.value.length;
     }
   }
-  at = writeNumber(out, at, varintField(3), startWithinMs);
-  at = writeNumber(out, at, varintField(4), finishWithinMs);
+  writeNumber(out, varintField(3), startWithinMs);
+  writeNumber(out, varintField(4), finishWithinMs);
   if (idempotent) {
     out[at++] = varintField(5);
     out[at++] = 1;
   }
-  at = writeText(out, at, bytesField(6), orderingKey);
-  writeText(out, at, bytesField(7), traceparent);
-  return out;
+  writeText(out, bytesField(6), orderingKey);
+  writeText(out, bytesField(7), traceparent);
+  return isOdd ? undefined : out;
 }
 
 function sizeOfVarint(value: number): number {
@@ -87,43 +101,33 @@ function sizeOfVarint(value: number): number {
 
 const sizeOfNumber = (value: number): number => (value === 0 ? 0 : 1 + sizeOfVarint(value));
 
-function sizeOfText(text: string): number {
-  if (text === '') return 0;
-  const length = Buffer.byteLength(text);
-  return 1 + sizeOfVarint(length) + length;
-}
+const sizeOfField = (length: number): number => (length === 0 ? 0 : 1 + sizeOfVarint(length) + length);
 
-const sizeOfBytes = ({ length }: Uint8Array): number => (length === 0 ? 0 : 1 + sizeOfVarint(length) + length);
-
-function writeVarint(out: Buffer, at: number, value: number): number {
+function writeVarint(out: Buffer, value: number): void {
   let rest = value;
-  let to = at;
   while (rest >= 0x80) {
-    out[to++] = (rest & 0x7f) | 0x80;
+    out[at++] = (rest & 0x7f) | 0x80;
     rest >>>= 7;
   }
-  out[to++] = rest;
-  return to;
+  out[at++] = rest;
 }
 
-function writeNumber(out: Buffer, at: number, tag: number, value: number): number {
-  if (value === 0) return at;
-  out[at] = tag;
-  return writeVarint(out, at + 1, value);
+function writeNumber(out: Buffer, tag: number, value: number): void {
+  if (value === 0) return;
+  out[at++] = tag;
+  writeVarint(out, value);
 }
 
-function writeText(out: Buffer, at: number, tag: number, text: string): number {
-  if (text === '') return at;
-  out[at] = tag;
-  const length = Buffer.byteLength(text);
-  const from = writeVarint(out, at + 1, length);
-  out.write(text, from, length, 'utf8');
-  return from + length;
+function writeText(out: Buffer, tag: number, text: string): void {
+  if (text === '') return;
+  out[at++] = tag;
+  writeVarint(out, text.length);
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code >= 0x80) isOdd = true;
+    out[at++] = code;
+  }
 }
-
-/** Where the hand-written decoding stands. It gives up (`isOdd`) on anything it does not expect. */
-let at = 0;
-let isOdd = false;
 
 /** The frame if it is a plain result; undefined for every other, and for everything odd: the generated code decides. */
 function decodeResult(bytes: Buffer): UpFrame | undefined {
@@ -158,7 +162,7 @@ function readResult(bytes: Buffer): Result | undefined {
       const payload = { type: '', value: noBytes as Uint8Array };
       while (at < payloadEnd && !isOdd) {
         const inner = bytes[at++];
-        if (inner === bytesField(1)) payload.type = readText(bytes, payloadEnd);
+        if (inner === bytesField(1)) payload.type = readType(bytes, payloadEnd);
         else if (inner === bytesField(2)) {
           const to = readEnd(bytes, payloadEnd);
           payload.value = bytes.subarray(at, to);
@@ -197,4 +201,20 @@ function readText(bytes: Buffer, limit: number): string {
   const text = bytes.toString('utf8', at, end);
   at = end;
   return text;
+}
+
+/** Types are few: most often it is the one that was read before. */
+let lastType = '';
+
+function readType(bytes: Buffer, limit: number): string {
+  const end = readEnd(bytes, limit);
+  const from = at;
+  at = end;
+  if (end - from === lastType.length) {
+    let same = 0;
+    while (same < lastType.length && bytes[from + same] === lastType.charCodeAt(same)) same++;
+    if (same === lastType.length) return lastType;
+  }
+  lastType = bytes.toString('utf8', from, end);
+  return lastType;
 }

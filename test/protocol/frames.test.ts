@@ -46,6 +46,7 @@ test('a command frame is written by hand exactly as the generated code writes it
   fc.assert(
     fc.property(commandFrame, (frame) => {
       expect(encodeDown(frame)).toEqual(Buffer.from(ConnectResponse.encode(frame).finish()));
+      expect(encodeDown(frame, 5).subarray(5)).toEqual(encodeDown(frame));
       expect(plain(decodeDown(encodeDown(frame)))).toEqual(plain(frame));
     }),
   );
