@@ -3,8 +3,8 @@ import { HubError } from '../errors.ts';
 const headerBytes = 5;
 
 /**
- * Finds the messages in what a gRPC stream brings: each has a flag, a length of four bytes, and its bytes. A message is
- * a copy of its own, so that keeping it does not keep what it came with.
+ * Finds the messages in what a gRPC stream brings: each has a flag, a length of four bytes, and its bytes. A message may be
+ * a view of what it came with: whoever keeps bytes of it copies them.
  */
 export class MessageSplitter {
   readonly #maxBytes: number;
@@ -38,10 +38,9 @@ export class MessageSplitter {
         this.#keep(chunk, at, chunk.length);
         return;
       }
-      const message = Buffer.allocUnsafe(end - at - headerBytes);
-      chunk.copy(message, 0, at + headerBytes, end);
+      const from = at + headerBytes;
       at = end;
-      this.#each(message);
+      this.#each(chunk.subarray(from, end));
     }
   }
 

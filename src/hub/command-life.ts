@@ -270,12 +270,10 @@ export class CommandLife {
   #advance(pending: PendingCommand, state: 'delivered' | 'started'): void {
     const atMs = this.#reach(pending, state);
     if (pending.isQueued)
-      this.#host.settings.commands
-        ?.advance(pending.id, state, atMs, this.#signed(pending))
-        .catch((cause: unknown) => {
-          if (!this.#host.holds.isLost(cause, pending.command))
-            this.#host.failed(`note that a command is ${state}`, cause);
-        });
+      this.#host.settings.commands?.advance(pending.id, state, atMs, this.#signed(pending)).catch((cause: unknown) => {
+        if (!this.#host.holds.isLost(cause, pending.command))
+          this.#host.failed(`note that a command is ${state}`, cause);
+      });
   }
 
   #signed({ command }: PendingCommand): WriteOptions {
