@@ -111,16 +111,16 @@ test('an administrator is no device', async () => {
 test('events that are published are watched by those who may, from the start and live', async () => {
   const { as } = await startHub();
   const { events } = as('events:publish');
-  const publish = (n: number) => events.publishEvent({ channel: 'user.ann', type: 'note', json: `{"n":${n}}` });
+  const publish = (n: number) => events.publishEvent({ channel: 'team.ann', type: 'note', json: `{"n":${n}}` });
   await publish(1);
-  const watching = inTime(as('events:read/user.*').events.watchEvents({ channels: ['user.ann'], fromStart: true }));
+  const watching = inTime(as('events:read/team.*').events.watchEvents({ channels: ['team.ann'], fromStart: true }));
   const first = (await watching.next()).value;
-  expect(first).toMatchObject({ event: { channel: 'user.ann', type: 'note', json: '{"n":1}' } });
+  expect(first).toMatchObject({ event: { channel: 'team.ann', type: 'note', json: '{"n":1}' } });
   await publish(2);
   expect((await watching.next()).value).toMatchObject({ event: { json: '{"n":2}' } });
   await watching.return?.();
 
-  const again = inTime(as('events:read').events.watchEvents({ channels: ['user.ann'], cursor: first.cursor }));
+  const again = inTime(as('events:read').events.watchEvents({ channels: ['team.ann'], cursor: first.cursor }));
   expect((await again.next()).value).toMatchObject({ event: { json: '{"n":2}' } });
   await again.return?.();
 });
@@ -137,12 +137,12 @@ test('a device that comes and goes is told on the fleet', async () => {
 });
 
 test.each([
-  ['events:publish', { channels: ['user.ann'] }, 'permission-denied'],
-  ['events:read/client.*', { channels: ['user.ann'] }, 'permission-denied'],
+  ['events:publish', { channels: ['team.ann'] }, 'permission-denied'],
+  ['events:read/client.*', { channels: ['team.ann'] }, 'permission-denied'],
   ['events:read', { channels: [] }, 'invalid-argument'],
   ['events:read', { channels: ['a b'] }, 'invalid-argument'],
   ['events:read', { channels: Array.from({ length: 17 }, (_, i) => `c${i}`) }, 'invalid-argument'],
-  ['events:read', { channels: ['user.ann'], cursor: 'nonsense' }, 'invalid-argument'],
+  ['events:read', { channels: ['team.ann'], cursor: 'nonsense' }, 'invalid-argument'],
 ] as [string, { channels: string[]; cursor?: string }, string][])(
   'as %s, watching %j is refused: %s',
   async (token, request, code) => {
@@ -152,11 +152,11 @@ test.each([
 );
 
 test.each([
-  ['events:read', { channel: 'user.ann', type: 'note', json: '1' }, 'permission-denied'],
+  ['events:read', { channel: 'team.ann', type: 'note', json: '1' }, 'permission-denied'],
   ['events:publish', { channel: 'fleet', type: 'note', json: '1' }, 'invalid-argument'],
   ['events:publish', { channel: 'client.pump-7', type: 'note', json: '1' }, 'invalid-argument'],
-  ['events:publish', { channel: 'user.ann', type: 'client.connected', json: '1' }, 'invalid-argument'],
-  ['events:publish', { channel: 'user.ann', type: 'note', json: '{' }, 'invalid-argument'],
+  ['events:publish', { channel: 'team.ann', type: 'client.connected', json: '1' }, 'invalid-argument'],
+  ['events:publish', { channel: 'team.ann', type: 'note', json: '{' }, 'invalid-argument'],
 ] as const)('as %s, publishing %j is refused: %s', async (token, request, code) => {
   const { as } = await startHub();
   await expect(as(token).events.publishEvent(request)).rejects.toMatchObject({ code });
@@ -181,7 +181,7 @@ test('closing ends the streams of watchers first, with unavailable, and does not
   const caller = as('clients:read+events:read');
   const clients = inTime(caller.clients.watchClients({}));
   await clients.next();
-  const events = inTime(caller.events.watchEvents({ channels: ['user.ann'] }));
+  const events = inTime(caller.events.watchEvents({ channels: ['team.ann'] }));
   const nextClient = clients.next();
   const nextEvent = events.next();
   await caller.clients.listClients({});
