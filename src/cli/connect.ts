@@ -101,13 +101,15 @@ export async function openHub(options: HubOptions, outside: Outside): Promise<Re
 }
 
 async function reflectTypes(access: HubAccess): Promise<Schemas> {
-  const [{ Client }, { channelParts }, { schemasFromReflection }] = await Promise.all([
+  const [{ Client }, { channelParts }, { SeveralChannels }, { schemasFromReflection }] = await Promise.all([
     import('@grpc/grpc-js'),
     import('../grpc/channel.ts'),
+    import('../grpc/several-channels.ts'),
     import('../schemas/index.ts'),
   ]);
-  const { target, credentials, options } = channelParts(access);
-  const client = new Client(target, credentials, options);
+  const { targets, credentials, options } = channelParts(access);
+  const channelOverride = new SeveralChannels(targets, credentials, options);
+  const client = new Client(targets[0]!, credentials, { ...options, channelOverride });
   try {
     return await schemasFromReflection(client);
   } finally {

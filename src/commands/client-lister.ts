@@ -19,7 +19,10 @@ export interface ClientLister {
 /** The clients of a hub in this process. */
 interface HubLike {
   readonly clients: {
-    list(tenant: string, filter: Omit<ClientQuery, 'tenant'>): readonly { readonly id: string }[];
+    list(
+      tenant: string,
+      filter: Omit<ClientQuery, 'tenant'>,
+    ): readonly { readonly id: string }[] | Promise<readonly { readonly id: string }[]>;
   };
 }
 
@@ -30,5 +33,5 @@ export function listerOf(road: CommandTransport): ClientLister {
   const { clients } = known;
   if (typeof clients?.list !== 'function')
     throw new HubError('unimplemented', 'this road cannot list clients: give ids, or a ClientLister as `clients`');
-  return { listClients: async ({ tenant, ...filter }) => clients.list(tenant, filter).map(({ id }) => id) };
+  return { listClients: async ({ tenant, ...filter }) => (await clients.list(tenant, filter)).map(({ id }) => id) };
 }

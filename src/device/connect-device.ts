@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { ChannelOptions } from '@grpc/grpc-js';
 import { HubError } from '../errors.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
+import { type Addresses, eachAddress } from '../protocol/addresses.ts';
 import { checkClientId, checkLabels } from '../protocol/checks.ts';
 import { Device } from './device.ts';
 import type { DeviceFact } from './facts.ts';
@@ -12,8 +13,8 @@ import type { TokenSource } from './link.ts';
 import { memoryJournal } from './memory-journal.ts';
 
 export interface DeviceOptions {
-  /** The hub: `host:port` or `unix:///path`. */
-  address: string;
+  /** The hub: `host:port` or `unix:///path`. Of several (in a list, or with commas between) each attempt takes the next. */
+  address: Addresses;
   /** The id by which callers know this device. Empty where the credential names it. */
   clientId: string;
   /** Bearer token, or a function that makes a fresh one for each attempt to connect. */
@@ -115,8 +116,7 @@ function partsOf({
   random = Math.random,
   dial,
 }: DeviceOptions): ConstructorParameters<typeof Device>[0] {
-  if (typeof address !== 'string' || address === '')
-    throw new HubError('invalid-argument', `address ${JSON.stringify(address)} is not host:port or unix:///path`);
+  const addresses = eachAddress(address);
   if (clientId !== '') checkClientId(clientId);
   checkLabels(labels);
   whole('concurrency', concurrency, 1);
@@ -127,7 +127,7 @@ function partsOf({
   whole('handlerGraceMs', handlerGraceMs, 0);
   return {
     link: {
-      dial: dial ?? grpcDial({ address, tls, channelOptions }),
+      dial: dial ?? grpcDial({ addresses, tls, channelOptions, random }),
       token,
       hello: { clientId, bootId: randomUUID(), journalId: journal.id, labels: { ...labels }, window, agent },
       clock,

@@ -24,15 +24,20 @@ export interface DeviceTls {
 }
 
 export interface GrpcWireOptions {
-  readonly address: string;
+  readonly addresses: readonly string[];
   readonly tls: DeviceTls | true | undefined;
   readonly channelOptions: ChannelOptions;
+  /** Chooses with which address to begin. Default: the first. */
+  readonly random?: (() => number) | undefined;
 }
 
 const path = '/signalbox.v1.DeviceService/Connect';
 
-/** Streams over gRPC. Each attempt has a connection of its own, so that a dead one is left behind for good. */
-export function grpcDial({ address, tls, channelOptions }: GrpcWireOptions): Dial {
+/**
+ * Streams over gRPC. Each attempt has a connection of its own, so that a dead one is left behind for good; and, of
+ * several addresses, the next one: the hub that was lost, or sends its devices away, is not asked again first.
+ */
+export function grpcDial({ addresses, tls, channelOptions, random }: GrpcWireOptions): Dial {
   const channelCredentials = tls ? secure(tls === true ? {} : tls) : credentials.createInsecure();
   const options: ChannelOptions = {
     'grpc.use_local_subchannel_pool': 1,
@@ -47,7 +52,10 @@ export function grpcDial({ address, tls, channelOptions }: GrpcWireOptions): Dia
     ...channelOptions,
   };
 
+  let at = random ? Math.floor(random() * addresses.length) : 0;
+
   return (listener, token) => {
+    const address = addresses[at++ % addresses.length]!;
     const tracked = trackedCredentials(channelCredentials);
     const client = new Client(address, tracked.credentials, options);
     const metadata = new Metadata();

@@ -3,7 +3,7 @@ import type { Authenticator } from '../auth/principal.ts';
 import type { TicketBooth } from '../auth/ticket-booth.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Clock } from '../flow/clock.ts';
-import type { Clients } from '../hub/client-info.ts';
+import type { ShownClients } from '../hub/client-info.ts';
 import type { CommandFilter } from '../hub/command-store.ts';
 import type { StreamLeases } from '../leases/index.ts';
 import type { CommandRecord, CommandUpdate } from '../protocol/command.ts';
@@ -14,7 +14,7 @@ import type { GatewayFact } from './facts.ts';
 
 /** What the gateway needs of a hub. */
 export interface GatewayHub extends CommandTransport {
-  readonly clients: Clients;
+  readonly clients: ShownClients;
   get(tenant: string, commandId: string): Promise<CommandRecord>;
   list(filter: CommandFilter): Promise<CommandRecord[]>;
   cancel(tenant: string, commandId: string, reason: string): Promise<CommandUpdate>;

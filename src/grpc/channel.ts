@@ -1,6 +1,7 @@
 import { type ChannelCredentials, type ChannelOptions, credentials, Metadata } from '@grpc/grpc-js';
 import { secureCredentials } from '../device/secure-credentials.ts';
 import { HubError } from '../errors.ts';
+import { type Addresses, eachAddress } from '../protocol/addresses.ts';
 import { parseAddress } from './listener.ts';
 
 /** A bearer token, or a function that gives the one to use now; it is asked for each call. */
@@ -18,8 +19,8 @@ export interface ClientTls {
 }
 
 export interface ConnectOptions {
-  /** `host:port` or `unix:///path`. */
-  readonly address: string;
+  /** `host:port` or `unix:///path`; several of the hubs of one cluster, of which one is used at a time. */
+  readonly address: Addresses;
   /** Default: none. */
   readonly token?: Token | undefined;
   /** `true`: TLS with the system's authorities. Default: plain. */
@@ -32,7 +33,7 @@ export interface ConnectOptions {
 
 /** What grpc-js takes to open a channel. */
 export interface ChannelParts {
-  readonly target: string;
+  readonly targets: readonly string[];
   readonly credentials: ChannelCredentials;
   readonly options: ChannelOptions;
 }
@@ -40,10 +41,11 @@ export interface ChannelParts {
 /** Throws `invalid-argument` for an address or certificate that cannot be. */
 export function channelParts(options: ConnectOptions): ChannelParts {
   const { address, tls, channelOptions, connectTimeoutMs = 10_000 } = options;
-  parseAddress(address);
+  const targets = eachAddress(address);
+  for (const target of targets) parseAddress(target);
   const own = tls === true ? {} : tls;
   return {
-    target: address,
+    targets,
     credentials: own === undefined ? credentials.createInsecure() : secure(own),
     options: {
       'grpc.keepalive_time_ms': 20_000,

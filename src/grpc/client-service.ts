@@ -1,6 +1,6 @@
 import { requireScope } from '../auth/access.ts';
 import { HubError } from '../errors.ts';
-import type { ClientFilter, ClientInfo, Clients } from '../hub/client-info.ts';
+import type { ClientFilter, ClientInfo, ShownClients } from '../hub/client-info.ts';
 import { checkClientId, checkLabels } from '../protocol/checks.ts';
 import {
   type Client,
@@ -10,19 +10,19 @@ import {
 import { type GrpcService, grpcService } from './service.ts';
 
 /** Tells which clients there are. Needs the scope `clients:read`; disconnecting needs `admin`. */
-export function clientService(clients: Clients): GrpcService {
+export function clientService(clients: ShownClients): GrpcService {
   return grpcService(ClientServiceDefinition, {
     async listClients(request, { principal }) {
       requireScope(principal, 'clients:read');
       checkLabels(request.labels);
       const filter = { labels: request.labels, connectedOnly: request.connectedOnly };
-      return { clients: clients.list(principal.tenant, filter).map(clientToProto) };
+      return { clients: (await clients.list(principal.tenant, filter)).map(clientToProto) };
     },
 
     async getClient(request, { principal }) {
       requireScope(principal, 'clients:read');
       checkClientId(request.clientId);
-      const client = clients.get(principal.tenant, request.clientId);
+      const client = await clients.get(principal.tenant, request.clientId);
       if (client === undefined) throw new HubError('not-found', `client ${request.clientId} is not known`);
       return { client: clientToProto(client) };
     },
@@ -38,7 +38,7 @@ export function clientService(clients: Clients): GrpcService {
       checkClientId(request.clientId);
       if (request.reason.length > 1_024)
         throw new HubError('invalid-argument', `reason has ${request.reason.length} characters, the limit is 1024`);
-      const wasConnected = clients.disconnect(principal.tenant, request.clientId, {
+      const wasConnected = await clients.disconnect(principal.tenant, request.clientId, {
         reason: request.reason || `disconnected by ${principal.subject}`,
         mayReconnect: request.mayReconnect,
       });
@@ -52,12 +52,13 @@ export function clientService(clients: Clients): GrpcService {
  * gets the newest state of each and never a queue of old ones.
  */
 function watchClients(
-  clients: Clients,
+  clients: ShownClients,
   tenant: string,
   filter: ClientFilter,
   signal: AbortSignal,
 ): AsyncIterable<WatchClientsResponse> {
-  const listing = clients.list(tenant, filter);
+  let listing: readonly ClientInfo[] | undefined;
+  let failure: { readonly error: unknown } | undefined;
   const changed = new Map<string, ClientInfo>();
   let listed = 0;
   let isOver = false;
@@ -68,6 +69,17 @@ function watchClients(
     changed.set(client.id, client);
     wake?.();
   });
+  // What changes while it is being listed comes after it, once more.
+  Promise.resolve(clients.list(tenant, filter)).then(
+    (listed) => {
+      listing = listed;
+      wake?.();
+    },
+    (error: unknown) => {
+      failure = { error };
+      wake?.();
+    },
+  );
   const end = (): void => {
     isOver = true;
     release();
@@ -76,6 +88,7 @@ function watchClients(
   signal.addEventListener('abort', end, { once: true });
 
   const take = (): WatchClientsResponse | undefined => {
+    if (!listing) return undefined;
     const client = listing[listed];
     // Nobody there is also something to be caught up with.
     if (client !== undefined || (listed === 0 && listing.length === 0)) {
@@ -92,6 +105,7 @@ function watchClients(
     [Symbol.asyncIterator]: () => ({
       async next() {
         for (;;) {
+          if (failure) throw failure.error;
           if (isOver) return { value: undefined, done: true };
           const value = take();
           if (value !== undefined) return { value, done: false };

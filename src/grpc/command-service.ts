@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { requireScope } from '../auth/access.ts';
 import { HubError } from '../errors.ts';
-import type { ClientInfo, Clients } from '../hub/client-info.ts';
+import type { ClientInfo, ShownClients } from '../hub/client-info.ts';
 import type { CommandFilter } from '../hub/command-store.ts';
 import { checkClientId, checkCommandId } from '../protocol/checks.ts';
 import type { Command, CommandRecord, CommandUpdate } from '../protocol/command.ts';
@@ -14,12 +14,22 @@ import { type GrpcService, grpcService } from './service.ts';
 
 /** What the gRPC end needs of the hub. */
 export interface ServedHub extends CommandTransport, DeviceStreamTaker {
-  readonly clients: Clients;
+  readonly clients: ShownClients;
   readonly isDraining: boolean;
-  watch(tenant: string, commandId: string, options?: { signal?: AbortSignal }): AsyncIterable<CommandUpdate>;
-  get(tenant: string, commandId: string): Promise<CommandRecord>;
+  /** `clientId` helps a hub of several nodes to find the command. */
+  watch(
+    tenant: string,
+    commandId: string,
+    options?: { signal?: AbortSignal; clientId?: string | undefined },
+  ): AsyncIterable<CommandUpdate>;
+  get(tenant: string, commandId: string, options?: { clientId?: string | undefined }): Promise<CommandRecord>;
   list(filter: CommandFilter): Promise<CommandRecord[]>;
-  cancel(tenant: string, commandId: string, reason: string): Promise<CommandUpdate>;
+  cancel(
+    tenant: string,
+    commandId: string,
+    reason: string,
+    options?: { clientId?: string | undefined },
+  ): Promise<CommandUpdate>;
 }
 
 export type { ClientInfo };
@@ -48,7 +58,8 @@ export function commandService(hub: ServedHub): GrpcService {
     watchCommand(request, { principal, signal }) {
       requireScope(principal, 'commands:send');
       checkCommandId(request.commandId);
-      return mapIterable(hub.watch(principal.tenant, request.commandId, { signal }), (update) => ({
+      const options = { signal, clientId: clientIdOf(request) };
+      return mapIterable(hub.watch(principal.tenant, request.commandId, options), (update) => ({
         update: updateToProto(update),
       }));
     },
@@ -62,13 +73,15 @@ export function commandService(hub: ServedHub): GrpcService {
           'invalid-argument',
           `reason has ${reason.length} characters, the limit is ${maxReasonLength}`,
         );
-      return { update: updateToProto(await hub.cancel(principal.tenant, request.commandId, reason)) };
+      const options = { clientId: clientIdOf(request) };
+      return { update: updateToProto(await hub.cancel(principal.tenant, request.commandId, reason, options)) };
     },
 
     async getCommand(request, { principal }) {
       requireScope(principal, 'commands:send');
       checkCommandId(request.commandId);
-      return { record: recordToProto(await hub.get(principal.tenant, request.commandId)) };
+      const options = { clientId: clientIdOf(request) };
+      return { record: recordToProto(await hub.get(principal.tenant, request.commandId, options)) };
     },
 
     async listCommands(request, { principal }) {
@@ -85,6 +98,13 @@ export function commandService(hub: ServedHub): GrpcService {
       return { records: records.map(recordToProto) };
     },
   });
+}
+
+/** What the caller says of the client, if anything. */
+function clientIdOf({ clientId }: { readonly clientId: string }): string | undefined {
+  if (clientId === '') return undefined;
+  checkClientId(clientId);
+  return clientId;
 }
 
 function withDefaults(command: Command): Command {

@@ -1,11 +1,13 @@
 import { Client, connectivityState } from '@grpc/grpc-js';
 import { HubError, toHubError } from '../errors.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
+import { eachAddress } from '../protocol/addresses.ts';
 import type { Command, CommandUpdate } from '../protocol/command.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import { type ConnectOptions, callMetadata, channelParts } from './channel.ts';
 import { LeftCalls } from './left-calls.ts';
 import { RemoteCommand, type RemoteRoad } from './remote-command.ts';
+import { SeveralChannels } from './several-channels.ts';
 
 export interface GrpcTransportOptions extends ConnectOptions {
   readonly clock?: Clock | undefined;
@@ -27,20 +29,26 @@ export interface GrpcTransport extends CommandTransport, AsyncDisposable {
 /**
  * Sends commands by `SendCommandToClient`, with the same updates as the hub itself. One connection for all; it opens
  * with the first command and comes back by itself. A command whose connection broke is found again by its id, for as
- * long as it can still live. Throws `invalid-argument` for an address that is none.
+ * long as it can still live. Of several addresses one is used at a time, and another one when that hub cannot be
+ * reached: also for commands that were sent by the first. Throws `invalid-argument` for an address that is none.
  */
 export function grpcTransport(options: GrpcTransportOptions): GrpcTransport {
-  const { address, token, connectTimeoutMs = 10_000, clock = systemClock, random = Math.random } = options;
+  const { token, connectTimeoutMs = 10_000, clock = systemClock, random = Math.random } = options;
   const { maxRunning = 8_000 } = options;
+  const address = eachAddress(options.address).join(',');
   if (!(maxRunning >= 1)) throw new HubError('invalid-argument', `maxRunning is ${maxRunning}, the least is 1`);
-  const { target, credentials, options: channelOptions } = channelParts(options);
-  const client = new Client(target, credentials, channelOptions);
+  const { targets, credentials, options: channelOptions } = channelParts(options);
+  // Each caller in an order of its own, so that they do not all come to one hub.
+  const channel = new SeveralChannels(shuffled(targets, random), credentials, channelOptions);
+  const client = new Client(targets[0]!, credentials, { ...channelOptions, channelOverride: channel });
   const running = new Set<RemoteCommand>();
   const road: RemoteRoad = {
     address,
     client,
     metadata: callMetadata(token),
-    isReady: () => client.getChannel().getConnectivityState(false) === connectivityState.READY,
+    hubs: channel.size,
+    moveOn: () => channel.moveOn(),
+    isReady: () => channel.getConnectivityState(false) === connectivityState.READY,
     connectTimeoutMs,
     clock,
     random,
@@ -74,6 +82,13 @@ export function grpcTransport(options: GrpcTransportOptions): GrpcTransport {
     close,
     [Symbol.asyncDispose]: close,
   };
+}
+
+function shuffled<T>(items: readonly T[], random: () => number): T[] {
+  return items
+    .map((item) => ({ item, place: random() }))
+    .sort((a, b) => a.place - b.place)
+    .map(({ item }) => item);
 }
 
 function start(road: RemoteRoad, command: Command, signal: AbortSignal | undefined): AsyncIterator<CommandUpdate> {

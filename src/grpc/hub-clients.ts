@@ -1,4 +1,4 @@
-import { Channel } from '@grpc/grpc-js';
+import type { Channel } from '@grpc/grpc-js';
 import {
   type CallOptions,
   type Client,
@@ -13,6 +13,7 @@ import { CommandServiceDefinition } from '../protocol/gen/signalbox/v1/command.t
 import { EventServiceDefinition } from '../protocol/gen/signalbox/v1/event.ts';
 import { type ConnectOptions, channelParts, type Token } from './channel.ts';
 import { toGrpcJsMetadata } from './service.ts';
+import { SeveralChannels } from './several-channels.ts';
 import { errorOfStatus } from './status.ts';
 
 /** Typed clients of a hub's services over one shared connection. Their errors are `HubError`s. */
@@ -26,17 +27,36 @@ export interface HubClients extends AsyncDisposable {
 
 /** Opens lazily: the first call connects. Calls fail with `unavailable` while the hub is not there. */
 export function hubClients(options: ConnectOptions): HubClients {
-  const { target, credentials, options: channelOptions } = channelParts(options);
-  const channel = new Channel(target, credentials, channelOptions);
-  const factory = createClientFactory().use(rebuildErrors(options.address)).use(bringToken(options.token));
+  const { targets, credentials, options: channelOptions } = channelParts(options);
+  const channel = new SeveralChannels(targets, credentials, channelOptions);
+  // nice-grpc makes calls on it, and looks at nothing else.
+  const shared = channel as unknown as Channel;
+  const factory = createClientFactory()
+    .use(rebuildErrors(targets.join(',')))
+    .use(tryOthers(channel))
+    .use(bringToken(options.token));
   const close = async (): Promise<void> => channel.close();
   return {
-    commands: factory.create(CommandServiceDefinition, channel),
-    clients: factory.create(ClientServiceDefinition, channel),
-    events: factory.create(EventServiceDefinition, channel),
-    health: factory.create(HealthDefinition, channel),
+    commands: factory.create(CommandServiceDefinition, shared),
+    clients: factory.create(ClientServiceDefinition, shared),
+    events: factory.create(EventServiceDefinition, shared),
+    health: factory.create(HealthDefinition, shared),
     close,
     [Symbol.asyncDispose]: close,
+  };
+}
+
+/** A call that one hub cannot be reached for is made at the next: all of these may be repeated. */
+function tryOthers(channel: SeveralChannels): ClientMiddleware {
+  return async function* (call, options: CallOptions) {
+    for (let left = channel.size - 1; ; left--)
+      try {
+        return yield* call.next(call.request, options);
+      } catch (thrown) {
+        const isOut = thrown instanceof ClientError && thrown.code === 14;
+        if (isOut) channel.moveOn();
+        if (!isOut || left <= 0 || call.requestStream || call.responseStream) throw thrown;
+      }
   };
 }
 

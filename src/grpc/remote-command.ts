@@ -31,6 +31,9 @@ export interface RemoteRoad {
   readonly client: Client;
   readonly metadata: () => Metadata | Promise<Metadata>;
   readonly isReady: () => boolean;
+  /** Hubs that can be tried, and how to go on to another. */
+  readonly hubs: number;
+  readonly moveOn: () => void;
   readonly connectTimeoutMs: number;
   readonly clock: Clock;
   readonly random: () => number;
@@ -80,6 +83,8 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   /** The call was opened again: it begins with what the hub still knows, and of progress that is the newest. */
   #mayRepeatProgress = false;
   #attempts = 0;
+  /** Hubs that could not be reached before the command had left. */
+  #refusals = 0;
   /** A cancel came before the hub had accepted the command, so it was taken back. */
   #isWithdrawn = false;
   #isOver = false;
@@ -176,7 +181,7 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
             `${service}/WatchCommand`,
             encodeWatch,
             watchUpdate,
-            this.#commandId,
+            { commandId: this.#commandId, clientId: this.#command.clientId },
             metadata,
             options,
           );
@@ -268,8 +273,13 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   #onLost(how: 'send' | 'watch', wasHandedOver: boolean, cause: HubError): void {
     if (this.#isOver) return;
     if (how === 'send' && wasHandedOver) this.#mayHaveLeft = true;
-    const { address, clock, random } = this.#road;
+    const { address, clock, random, hubs, moveOn } = this.#road;
+    if (hubs > 1) moveOn();
     if (!this.#wasAccepted && !this.#mayHaveLeft) {
+      if (++this.#refusals < hubs) {
+        setImmediate(() => this.#open('send'));
+        return;
+      }
       const message = `cannot reach the hub at ${address}: ${cause.message}`;
       const error = new HubError('unavailable', message, { cause, commandId: this.#command.id });
       // While there is no connection grpc-js answers without a turn of the event loop: whoever tries again at once
@@ -332,7 +342,7 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
       `${service}/CancelCommand`,
       (request: CancelCommandRequest) => toBuffer(CancelCommandRequest.encode(request).finish()),
       (bytes: Buffer) => CancelCommandResponse.decode(bytes),
-      { commandId: this.#commandId, reason: 'cancelled by its caller' },
+      { commandId: this.#commandId, reason: 'cancelled by its caller', clientId: this.#command.clientId },
       metadata,
       { deadline: Date.now() + cancelWaitMs },
       (error) => {
@@ -430,7 +440,7 @@ function cancelledBeforeSend({ id, clientId }: Command): HubError {
 const maxUint32 = 2 ** 32 - 1;
 const ignore = (): void => undefined;
 const asIs = (bytes: Buffer): Buffer => bytes;
-const encodeWatch = (commandId: string): Buffer => toBuffer(WatchCommandRequest.encode({ commandId }).finish());
+const encodeWatch = (request: WatchCommandRequest): Buffer => toBuffer(WatchCommandRequest.encode(request).finish());
 const sendUpdate = (bytes: Buffer): CommandUpdate => updateFromProto(SendCommandToClientResponse.decode(bytes).update);
 const watchUpdate = (bytes: Buffer): CommandUpdate => updateFromProto(WatchCommandResponse.decode(bytes).update);
 

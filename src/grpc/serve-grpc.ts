@@ -12,6 +12,7 @@ import type { GrpcFact } from './facts.ts';
 import { createHealth } from './health.ts';
 import { type GrpcTls, type Listener, listen } from './listener.ts';
 import { type Mount, mountHandler, mountPath } from './mount.ts';
+import { linkHandler, linkPath, type NodeServing } from './node-service.ts';
 import type { BufferCall, RawCall } from './raw-call.ts';
 import { reflectionServices } from './reflection.ts';
 import { addService, type GrpcService, type OpenStream, serviceNameOf } from './service.ts';
@@ -52,6 +53,8 @@ export interface GrpcServerOptions {
   readonly keepalive?: { readonly timeMs?: number | undefined; readonly timeoutMs?: number | undefined } | undefined;
   /** Own bidi methods that the hub serves as streams to devices. */
   readonly mounts?: readonly Mount[] | undefined;
+  /** Answers the other nodes of a cluster. Default: this is the only one. */
+  readonly nodes?: NodeServing | undefined;
   /** Further services, made by `grpcService`. */
   readonly services?: readonly GrpcService[] | undefined;
   readonly clock?: Clock | undefined;
@@ -105,6 +108,9 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
   };
   const { fullName: name, methods } = DeviceServiceDefinition;
   registerBidi(server, `/${name}/${methods.connect.name}`, deviceHandler(devices));
+
+  if (options.nodes)
+    registerBidi(server, linkPath, linkHandler(options.nodes, { clock, observe, firstFrameMs, openCalls: calls }));
 
   const served = [
     commandService(hub),

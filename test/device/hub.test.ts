@@ -200,7 +200,7 @@ test('a device that closes is away at once', async () => {
 
 test('over a stream that is cut again and again, commands run once, and events come once and in order', async () => {
   const cuts: (() => void)[] = [];
-  const grpc = grpcDial({ address: server.addresses[0] as string, tls: undefined, channelOptions: {} });
+  const grpc = grpcDial({ addresses: server.addresses, tls: undefined, channelOptions: {} });
   const dial: DeviceOptions['dial'] = (listener, token) => {
     const wire = grpc(listener, token);
     cuts.push(() => {

@@ -32,7 +32,7 @@ export function addClientRoutes(app: App, room: Room): void {
     },
     async ({ principal, query }) => {
       requireScope(principal, 'clients:read');
-      const found = clients.list(principal.tenant, {
+      const found = await clients.list(principal.tenant, {
         labels: labelsOf([query.label ?? []].flat()),
         connectedOnly: query.connected,
       });
@@ -52,7 +52,7 @@ export function addClientRoutes(app: App, room: Room): void {
     },
     async ({ principal, params: { id } }) => {
       requireScope(principal, 'clients:read');
-      const client = maySeeClient(principal, id) ? clients.get(principal.tenant, id) : undefined;
+      const client = maySeeClient(principal, id) ? await clients.get(principal.tenant, id) : undefined;
       if (client === undefined) throw new HubError('not-found', `there is no client "${id}"`);
       return showClient(client);
     },
@@ -96,11 +96,11 @@ export function addClientRoutes(app: App, room: Room): void {
     },
     async ({ principal, params: { id }, body }) => {
       requireScope(principal, 'admin');
-      if (clients.get(principal.tenant, id) === undefined)
+      if ((await clients.get(principal.tenant, id)) === undefined)
         throw new HubError('not-found', `there is no client "${id}"`);
       const { reason, mayReconnect } = body ?? {};
       return {
-        disconnected: clients.disconnect(principal.tenant, id, {
+        disconnected: await clients.disconnect(principal.tenant, id, {
           ...(reason === undefined ? {} : { reason }),
           ...(mayReconnect === undefined ? {} : { mayReconnect }),
         }),

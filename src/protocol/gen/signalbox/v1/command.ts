@@ -306,6 +306,8 @@ export interface SendCommandToClientResponse {
 export interface WatchCommandRequest {
   /** The command's id. */
   commandId: string;
+  /** The client it is for, where the caller knows it: a hub of several nodes finds the command sooner. Empty: not said. */
+  clientId: string;
 }
 
 /** WatchCommandResponse carries one update. */
@@ -320,6 +322,8 @@ export interface CancelCommandRequest {
   commandId: string;
   /** Why, for the device and the log. */
   reason: string;
+  /** The client it is for, where the caller knows it: a hub of several nodes finds the command sooner. Empty: not said. */
+  clientId: string;
 }
 
 /** CancelCommandResponse tells the state at that moment. */
@@ -332,6 +336,8 @@ export interface CancelCommandResponse {
 export interface GetCommandRequest {
   /** The command's id. */
   commandId: string;
+  /** The client it is for, where the caller knows it: a hub of several nodes finds the command sooner. Empty: not said. */
+  clientId: string;
 }
 
 /** GetCommandResponse carries the record. */
@@ -1446,7 +1452,7 @@ export const SendCommandToClientResponse: MessageFns<
 };
 
 function createBaseWatchCommandRequest(): WatchCommandRequest {
-  return { commandId: "" };
+  return { commandId: "", clientId: "" };
 }
 
 export const WatchCommandRequest: MessageFns<WatchCommandRequest, "signalbox.v1.WatchCommandRequest"> = {
@@ -1455,6 +1461,9 @@ export const WatchCommandRequest: MessageFns<WatchCommandRequest, "signalbox.v1.
   encode(message: WatchCommandRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.commandId !== "") {
       writer.uint32(10).string(message.commandId);
+    }
+    if (message.clientId !== "") {
+      writer.uint32(18).string(message.clientId);
     }
     return writer;
   },
@@ -1480,6 +1489,14 @@ export const WatchCommandRequest: MessageFns<WatchCommandRequest, "signalbox.v1.
             message.commandId = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.clientId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1499,6 +1516,11 @@ export const WatchCommandRequest: MessageFns<WatchCommandRequest, "signalbox.v1.
         : isSet(object.command_id)
         ? globalThis.String(object.command_id)
         : "",
+      clientId: isSet(object.clientId)
+        ? globalThis.String(object.clientId)
+        : isSet(object.client_id)
+        ? globalThis.String(object.client_id)
+        : "",
     };
   },
 
@@ -1506,6 +1528,9 @@ export const WatchCommandRequest: MessageFns<WatchCommandRequest, "signalbox.v1.
     const obj: any = {};
     if (message.commandId !== "") {
       obj.commandId = message.commandId;
+    }
+    if (message.clientId !== "") {
+      obj.clientId = message.clientId;
     }
     return obj;
   },
@@ -1516,6 +1541,7 @@ export const WatchCommandRequest: MessageFns<WatchCommandRequest, "signalbox.v1.
   fromPartial(object: DeepPartial<WatchCommandRequest>): WatchCommandRequest {
     const message = createBaseWatchCommandRequest();
     message.commandId = object.commandId ?? "";
+    message.clientId = object.clientId ?? "";
     return message;
   },
 };
@@ -1592,7 +1618,7 @@ export const WatchCommandResponse: MessageFns<WatchCommandResponse, "signalbox.v
 };
 
 function createBaseCancelCommandRequest(): CancelCommandRequest {
-  return { commandId: "", reason: "" };
+  return { commandId: "", reason: "", clientId: "" };
 }
 
 export const CancelCommandRequest: MessageFns<CancelCommandRequest, "signalbox.v1.CancelCommandRequest"> = {
@@ -1604,6 +1630,9 @@ export const CancelCommandRequest: MessageFns<CancelCommandRequest, "signalbox.v
     }
     if (message.reason !== "") {
       writer.uint32(18).string(message.reason);
+    }
+    if (message.clientId !== "") {
+      writer.uint32(26).string(message.clientId);
     }
     return writer;
   },
@@ -1637,6 +1666,14 @@ export const CancelCommandRequest: MessageFns<CancelCommandRequest, "signalbox.v
             message.reason = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.clientId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1657,6 +1694,11 @@ export const CancelCommandRequest: MessageFns<CancelCommandRequest, "signalbox.v
         ? globalThis.String(object.command_id)
         : "",
       reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      clientId: isSet(object.clientId)
+        ? globalThis.String(object.clientId)
+        : isSet(object.client_id)
+        ? globalThis.String(object.client_id)
+        : "",
     };
   },
 
@@ -1668,6 +1710,9 @@ export const CancelCommandRequest: MessageFns<CancelCommandRequest, "signalbox.v
     if (message.reason !== "") {
       obj.reason = message.reason;
     }
+    if (message.clientId !== "") {
+      obj.clientId = message.clientId;
+    }
     return obj;
   },
 
@@ -1678,6 +1723,7 @@ export const CancelCommandRequest: MessageFns<CancelCommandRequest, "signalbox.v
     const message = createBaseCancelCommandRequest();
     message.commandId = object.commandId ?? "";
     message.reason = object.reason ?? "";
+    message.clientId = object.clientId ?? "";
     return message;
   },
 };
@@ -1754,7 +1800,7 @@ export const CancelCommandResponse: MessageFns<CancelCommandResponse, "signalbox
 };
 
 function createBaseGetCommandRequest(): GetCommandRequest {
-  return { commandId: "" };
+  return { commandId: "", clientId: "" };
 }
 
 export const GetCommandRequest: MessageFns<GetCommandRequest, "signalbox.v1.GetCommandRequest"> = {
@@ -1763,6 +1809,9 @@ export const GetCommandRequest: MessageFns<GetCommandRequest, "signalbox.v1.GetC
   encode(message: GetCommandRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.commandId !== "") {
       writer.uint32(10).string(message.commandId);
+    }
+    if (message.clientId !== "") {
+      writer.uint32(18).string(message.clientId);
     }
     return writer;
   },
@@ -1788,6 +1837,14 @@ export const GetCommandRequest: MessageFns<GetCommandRequest, "signalbox.v1.GetC
             message.commandId = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.clientId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1807,6 +1864,11 @@ export const GetCommandRequest: MessageFns<GetCommandRequest, "signalbox.v1.GetC
         : isSet(object.command_id)
         ? globalThis.String(object.command_id)
         : "",
+      clientId: isSet(object.clientId)
+        ? globalThis.String(object.clientId)
+        : isSet(object.client_id)
+        ? globalThis.String(object.client_id)
+        : "",
     };
   },
 
@@ -1814,6 +1876,9 @@ export const GetCommandRequest: MessageFns<GetCommandRequest, "signalbox.v1.GetC
     const obj: any = {};
     if (message.commandId !== "") {
       obj.commandId = message.commandId;
+    }
+    if (message.clientId !== "") {
+      obj.clientId = message.clientId;
     }
     return obj;
   },
@@ -1824,6 +1889,7 @@ export const GetCommandRequest: MessageFns<GetCommandRequest, "signalbox.v1.GetC
   fromPartial(object: DeepPartial<GetCommandRequest>): GetCommandRequest {
     const message = createBaseGetCommandRequest();
     message.commandId = object.commandId ?? "";
+    message.clientId = object.clientId ?? "";
     return message;
   },
 };

@@ -1,0 +1,303 @@
+import { randomBytes } from 'node:crypto';
+import type { NodeLink } from '../cluster/index.ts';
+import { HubError, toHubError } from '../errors.ts';
+import type { Clock } from '../flow/clock.ts';
+import { encodeMessage } from '../protocol/codec.ts';
+import { type CommandUpdate, isTerminalUpdate } from '../protocol/command.ts';
+import { commandFromProto, updateToProto } from '../protocol/convert.ts';
+import { LinkRequest, LinkResponse, type NodeAnswer, type NodeAsk } from '../protocol/gen/signalbox/v1/node.ts';
+import type { GrpcFact } from './facts.ts';
+import { clusterKey, isSameProof, linkProof, linkProtocol } from './link-proof.ts';
+import { type AnswerBody, nodeClientToProto, nodeCommandToProto, nodeErrorToProto } from './node-frames.ts';
+import { type BufferCall, RawCall } from './raw-call.ts';
+import { statusOfError } from './status.ts';
+
+/** This node as the others reach it. */
+export interface NodeServing {
+  /** What answers them. */
+  readonly end: NodeLink;
+  /** At least 32 bytes, the same at all nodes. */
+  readonly secret: string | Buffer;
+  /** Whether this process is meant. */
+  isOwn(instance: string): boolean;
+}
+
+export interface NodeEnvironment {
+  readonly clock: Clock;
+  readonly observe: (fact: GrpcFact) => void;
+  /** The hello has to come within this time, in ms. */
+  readonly firstFrameMs: number;
+  readonly openCalls: Set<RawCall>;
+}
+
+export const linkPath = '/signalbox.v1.NodeService/Link';
+
+/** A message is closed at this size; what is in it may be larger. */
+const joinedBytes = 256 * 1024;
+/** Answers that wait for a peer that does not read; then it is not worth waiting for. */
+const maxWaiting = 100_000;
+
+/** Handles the links of other nodes. */
+export function linkHandler(serving: NodeServing, environment: NodeEnvironment): (call: BufferCall) => void {
+  const key = clusterKey(serving.secret);
+  /** By the instance that asks: a new link ends the old one, whose last asks must not come after. */
+  const links = new Map<string, AnsweringLink>();
+  return (bidi) => {
+    const { clock, openCalls, observe, firstFrameMs } = environment;
+    const call = new RawCall(bidi, clock, openCalls);
+    const challenge = randomBytes(16);
+    let link: AnsweringLink | undefined;
+    const refuse = (thrown: unknown): void => {
+      const error = toHubError(thrown);
+      letGo();
+      observe({
+        kind: 'grpc-call-failed',
+        method: call.path,
+        peer: call.peer,
+        code: error.code,
+        message: error.message,
+      });
+      call.end(statusOfError(error));
+    };
+    const letGo = clock.after(firstFrameMs, () =>
+      refuse(new HubError('deadline-exceeded', `no hello came within ${firstFrameMs} ms`)),
+    );
+    const open = (bytes: Buffer): AnsweringLink => {
+      const { hello } = LinkRequest.decode(bytes);
+      if (hello?.protocol !== linkProtocol)
+        throw new HubError(
+          'invalid-argument',
+          `protocol ${hello?.protocol ?? 0} is not spoken here, ${linkProtocol} is`,
+        );
+      const facts = { challenge, nonce: hello.nonce, instance: hello.instance, toInstance: hello.toInstance };
+      if (!isSameProof(hello.proof, linkProof(key, 'asks', facts)))
+        throw new HubError('unauthenticated', 'the proof does not fit the cluster secret of this node');
+      if (!serving.isOwn(hello.toInstance))
+        throw new HubError(
+          'not-found',
+          `this is not instance ${hello.toInstance}: another process has its address now`,
+        );
+      letGo();
+      const opened = new AnsweringLink(call, serving.end);
+      links.get(hello.instance)?.end();
+      links.set(hello.instance, opened);
+      opened.onClosed = () => {
+        if (links.get(hello.instance) === opened) links.delete(hello.instance);
+      };
+      const proof = linkProof(key, 'answers', facts);
+      call.write(encodeMessage(LinkResponse, { challenge: undefined, welcome: { proof }, answers: [] }));
+      return opened;
+    };
+    call.listen({
+      onMessage(bytes) {
+        try {
+          if (link) link.take(LinkRequest.decode(bytes).asks);
+          else link = open(bytes);
+        } catch (error) {
+          refuse(error);
+        }
+      },
+      onWritable: () => link?.flush(),
+      onClosed: () => {
+        letGo();
+        link?.closed();
+      },
+    });
+    call.write(encodeMessage(LinkResponse, { challenge: { nonce: challenge }, welcome: undefined, answers: [] }));
+  };
+}
+
+/** A command whose updates are told over a link. */
+interface Telling {
+  leave(): void;
+  abort(): void;
+}
+
+/** The answering side of one link. */
+class AnsweringLink {
+  readonly #call: RawCall;
+  readonly #end: NodeLink;
+  readonly #telling = new Map<number, Telling>();
+  #answers: NodeAnswer[] = [];
+  #bytes = 0;
+  #isFlushing = false;
+  #isWritable = true;
+  #isClosed = false;
+  onClosed = (): void => undefined;
+
+  constructor(call: RawCall, end: NodeLink) {
+    this.#call = call;
+    this.#end = end;
+  }
+
+  /** A newer link of the same node takes its place. */
+  end(): void {
+    this.closed();
+    this.#call.end(statusOfError(new HubError('unavailable', 'a newer link of this node took over')));
+  }
+
+  closed(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#answers = [];
+    // What was accepted goes on; nobody is told.
+    for (const telling of this.#telling.values()) telling.leave();
+    this.#telling.clear();
+    this.onClosed();
+  }
+
+  take(asks: readonly NodeAsk[]): void {
+    for (const ask of asks) {
+      if (this.#isClosed) return;
+      try {
+        this.#takeOne(ask);
+      } catch (error) {
+        this.#fail(ask.number, error);
+      }
+    }
+  }
+
+  flush(): void {
+    this.#isWritable = true;
+    this.#write();
+  }
+
+  #takeOne({ number, body }: NodeAsk): void {
+    const end = this.#end;
+    switch (body?.$case) {
+      case 'send': {
+        const { command: message, tenant, endOnly } = body.value;
+        if (!message) throw new HubError('invalid-argument', 'command is missing');
+        const command = commandFromProto(message, tenant);
+        if (endOnly) this.#reply(number, end.settle(command).then(updateAnswer));
+        else {
+          const aborter = new AbortController();
+          this.#tell(number, end.send(command, { signal: aborter.signal }), () => aborter.abort());
+        }
+        return;
+      }
+      case 'watch':
+        this.#tell(number, end.watch(body.value.tenant, body.value.commandId), () => undefined);
+        return;
+      case 'cancel': {
+        const { tenant, commandId, reason } = body.value;
+        this.#reply(number, end.cancel(tenant, commandId, reason).then(updateAnswer));
+        return;
+      }
+      case 'get':
+        this.#reply(
+          number,
+          end.get(body.value.tenant, body.value.commandId).then((one) => commandsAnswer([one])),
+        );
+        return;
+      case 'list': {
+        const { tenant, clientId, pendingOnly, limit } = body.value;
+        const filter = { tenant, clientId: clientId || undefined, pendingOnly, limit };
+        this.#reply(number, end.list(filter).then(commandsAnswer));
+        return;
+      }
+      case 'yield':
+        this.#reply(number, end.yield(body.value, body.value.epoch).then(commandsAnswer));
+        return;
+      case 'client':
+        this.#reply(
+          number,
+          end.client(body.value).then((client) => ({ $case: 'client', value: nodeClientToProto(client) })),
+        );
+        return;
+      case 'disconnect':
+        this.#reply(
+          number,
+          end.disconnect(body.value, body.value).then((value) => ({ $case: 'disconnected', value })),
+        );
+        return;
+      case 'abort':
+        this.#telling.get(number)?.abort();
+        return;
+      case 'leave':
+        this.#telling.get(number)?.leave();
+        this.#telling.delete(number);
+        return;
+      case undefined:
+        // Of a newer version.
+        throw new HubError('unimplemented', 'this node does not know what is asked');
+      default:
+        body satisfies never;
+    }
+  }
+
+  #reply(number: number, answer: Promise<AnswerBody>): void {
+    answer.then(
+      (body) => this.#answer({ number, body }),
+      (error: unknown) => this.#fail(number, error),
+    );
+  }
+
+  #tell(number: number, updates: AsyncIterable<CommandUpdate>, abort: () => void): void {
+    const iterator = updates[Symbol.asyncIterator]();
+    this.#telling.set(number, { leave: () => void iterator.return?.(), abort });
+    const next = (): void => {
+      iterator.next().then(
+        ({ value, done }) => {
+          if (this.#isClosed) return;
+          if (done || !value) {
+            // Its reading was ended from this side: whoever asked looks for it again.
+            if (this.#telling.delete(number)) this.#fail(number, new HubError('unavailable', 'the reading has ended'));
+            return;
+          }
+          this.#answer({ number, body: updateAnswer(value) });
+          if (isTerminalUpdate(value)) this.#telling.delete(number);
+          else next();
+        },
+        (error: unknown) => {
+          this.#telling.delete(number);
+          this.#fail(number, error);
+        },
+      );
+    };
+    next();
+  }
+
+  #fail(number: number, error: unknown): void {
+    this.#answer({ number, body: { $case: 'error', value: nodeErrorToProto(toHubError(error)) } });
+  }
+
+  /** Answers of one turn of the event loop leave together. */
+  #answer(answer: NodeAnswer): void {
+    if (this.#isClosed) return;
+    this.#answers.push(answer);
+    this.#bytes += sizeOf(answer);
+    if (this.#answers.length > maxWaiting) this.#call.reset();
+    else if (this.#bytes >= joinedBytes) this.#write();
+    else if (!this.#isFlushing) {
+      this.#isFlushing = true;
+      setImmediate(() => {
+        this.#isFlushing = false;
+        this.#write();
+      });
+    }
+  }
+
+  #write(): void {
+    if (!this.#isWritable || this.#answers.length === 0 || this.#isClosed) return;
+    const answers = this.#answers;
+    this.#answers = [];
+    this.#bytes = 0;
+    this.#isWritable = this.#call.write(
+      encodeMessage(LinkResponse, { challenge: undefined, welcome: undefined, answers }),
+    );
+  }
+}
+
+const updateAnswer = (update: CommandUpdate): AnswerBody => ({ $case: 'update', value: updateToProto(update) });
+
+const commandsAnswer = (commands: readonly Parameters<typeof nodeCommandToProto>[0][]): AnswerBody => ({
+  $case: 'commands',
+  value: { commands: commands.map(nodeCommandToProto) },
+});
+
+function sizeOf({ body }: NodeAnswer): number {
+  if (body?.$case !== 'update') return 256;
+  const { result, progress } = body.value;
+  return 128 + (result?.value.length ?? 0) + (progress?.item?.value.length ?? 0);
+}
