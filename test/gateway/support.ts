@@ -49,7 +49,6 @@ export class FakeHub implements GatewayHub {
           Object.entries(filter?.labels ?? {}).every(([key, value]) => info.labels[key] === value),
       ),
     get: (tenant, id) => (tenant === 'default' ? this.infos.get(id) : undefined),
-    isConnected: (_, id) => this.infos.get(id)?.connected === true,
     onChange: () => () => undefined,
     disconnect: (_, id) => this.infos.get(id)?.connected === true,
   };
