@@ -157,6 +157,17 @@ export class EventTail {
     }
   }
 
+  /** Gives up a channel with the events that it holds; `isWhole`: these are all that there were. */
+  take(key: string): { events: KeptEvent[]; isWhole: boolean } | undefined {
+    const shelf = this.#shelf(key);
+    const tail = shelf.channels.get(key);
+    if (!tail) return undefined;
+    const events: KeptEvent[] = [];
+    for (let seq = tail.first; seq <= tail.last; seq++) events.push(tail.at(seq)!);
+    this.#forget(shelf, tail);
+    return { events, isWhole: tail.first === tail.base + 1 };
+  }
+
   /** What memory has after a position. Everything that it has not is told by `gap`. */
   read(key: string, after: Position, limit: number): EventPage {
     const tail = this.find(key);

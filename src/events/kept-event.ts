@@ -112,7 +112,7 @@ export function dataJson(data: unknown): string {
 }
 
 /** A reader is not to blame for data that is no JSON, and must not fall over it. */
-function readableJson(data: unknown): string {
+export function readableJson(data: unknown): string {
   try {
     return dataJson(data);
   } catch (error) {
