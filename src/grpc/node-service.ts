@@ -9,7 +9,7 @@ import { LinkRequest, LinkResponse, type NodeAnswer, type NodeAsk } from '../pro
 import type { GrpcFact } from './facts.ts';
 import { clusterKey, isSameProof, linkProof, linkProtocol } from './link-proof.ts';
 import { type AnswerBody, nodeClientToProto, nodeCommandToProto, nodeErrorToProto } from './node-frames.ts';
-import { type BufferCall, RawCall } from './raw-call.ts';
+import { type BufferCall, messageRoom, RawCall } from './raw-call.ts';
 import { statusOfError } from './status.ts';
 
 /** This node as the others reach it. */
@@ -85,7 +85,7 @@ export function linkHandler(serving: NodeServing, environment: NodeEnvironment):
         if (links.get(hello.instance) === opened) links.delete(hello.instance);
       };
       const proof = linkProof(key, 'answers', facts);
-      call.write(encodeMessage(LinkResponse, { challenge: undefined, welcome: { proof }, answers: [] }));
+      call.write(encode({ challenge: undefined, welcome: { proof }, answers: [] }));
       return opened;
     };
     call.listen({
@@ -103,7 +103,7 @@ export function linkHandler(serving: NodeServing, environment: NodeEnvironment):
         link?.closed();
       },
     });
-    call.write(encodeMessage(LinkResponse, { challenge: { nonce: challenge }, welcome: undefined, answers: [] }));
+    call.write(encode({ challenge: { nonce: challenge }, welcome: undefined, answers: [] }));
   };
 }
 
@@ -283,10 +283,16 @@ class AnsweringLink {
     const answers = this.#answers;
     this.#answers = [];
     this.#bytes = 0;
-    this.#isWritable = this.#call.write(
-      encodeMessage(LinkResponse, { challenge: undefined, welcome: undefined, answers }),
-    );
+    this.#isWritable = this.#call.write(encode({ challenge: undefined, welcome: undefined, answers }));
   }
+}
+
+/** With the room in front that gRPC's header takes. */
+function encode(response: LinkResponse): Buffer {
+  const bytes = encodeMessage(LinkResponse, response);
+  const message = Buffer.allocUnsafe(messageRoom + bytes.length);
+  message.set(bytes, messageRoom);
+  return message;
 }
 
 const updateAnswer = (update: CommandUpdate): AnswerBody => ({ $case: 'update', value: updateToProto(update) });
