@@ -34,12 +34,20 @@ export function eventService(log: EventLog, clock: Clock): GrpcService {
       return watch(log, request, principal.tenant, signal);
     },
 
-    async publishEvent({ channel, type, json }, { principal }) {
+    async publishEvent({ channel, type, json, producerId, producerSeq, volatile }, { principal }) {
       requireScope(principal, 'events:publish');
       checkForeignChannel(channel);
       checkForeignEventType(type);
       const data = parse(json);
-      await log.append(channelKey(principal.tenant, channel), { type, atMs: clock.now(), data, durable: true });
+      if (producerId.length > 128 || (producerId !== '' && producerSeq < 1))
+        throw new HubError(
+          'invalid-argument',
+          `producer "${producerId.slice(0, 128)}" has no number, or too long a name`,
+        );
+      // A producer is known by its own name alone: nobody can swallow what another one sends.
+      const producer = producerId === '' ? undefined : { id: `${principal.subject}/${producerId}`, seq: producerSeq };
+      const event = { type, atMs: clock.now(), data, durable: !volatile, producer };
+      await log.append(channelKey(principal.tenant, channel), event);
       return {};
     },
   });

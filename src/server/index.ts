@@ -13,3 +13,14 @@ export {
 export { type PresetName, presets, type Tuning } from './presets.ts';
 export { runUntilSignal, type SignalOutcome } from './run-until-signal.ts';
 export { type ServeExtras, type SignalboxServer, serve } from './serve.ts';
+export {
+  directSseResponse,
+  initStreaming,
+  type StreamingOptions,
+  sseResponse,
+  sseResponseWithLease,
+  streaming,
+} from './streaming/init-streaming.ts';
+export { sendResponse } from './streaming/send-response.ts';
+export { SSEEmitter } from './streaming/sse-emitter.ts';
+export { type ChannelOptions, type DirectSseOptions, type SseOptions, Streaming } from './streaming/streaming.ts';

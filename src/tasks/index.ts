@@ -13,6 +13,7 @@ export {
 export type { TaskFact } from './facts.ts';
 export { logSink } from './log-sink.ts';
 export { memoryRunStore } from './memory-run-store.ts';
+export { type RollUpOptions, rollUp } from './roll-up.ts';
 export {
   isTerminalRun,
   type Run,

@@ -19,8 +19,9 @@ function project(files: readonly Block[]): { folder: string; names: string[] } {
   mkdirSync(path.join(folder, 'node_modules/@types'), { recursive: true });
   symlinkSync(path.join(root, 'examples'), path.join(folder, 'node_modules/signalbox'), 'dir');
   symlinkSync(path.join(root, 'node_modules/@types/node'), path.join(folder, 'node_modules/@types/node'), 'dir');
-  // Schemas are the user's choice; the docs use this one.
-  symlinkSync(path.join(root, 'node_modules/zod'), path.join(folder, 'node_modules/zod'), 'dir');
+  // What the docs use beside the package, as a user would install it.
+  for (const name of ['zod', 'fastify'])
+    symlinkSync(path.join(root, 'node_modules', name), path.join(folder, 'node_modules', name), 'dir');
   writeFileSync(path.join(folder, 'package.json'), '{ "type": "module" }');
   const names = files.map(({ where, text }) => {
     const name = `${where.replaceAll(/[^A-Za-z0-9]+/g, '-')}.ts`;

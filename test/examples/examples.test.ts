@@ -217,3 +217,20 @@ test('tasks/push-to-user.ts: results are pushed to the user who asked, and to no
     "bob asks for ann's run: 404",
   ]);
 });
+
+test('streams/deploy.ts: a worker process tells of a deployment through the stream that it was handed', async () => {
+  const lines = await runExample('streams/deploy.ts');
+  expect(lines.map((line) => line.split(' ')[1])).toEqual([
+    'deploy_start',
+    ...['log', 'progress', 'deploy_success'],
+    ...['log', 'progress', 'deploy_success'],
+    'done',
+  ]);
+  expect(lines.every((line) => line.startsWith('shop '))).toBe(true);
+});
+
+test('streams/tokens.ts: a reload in the middle of an answer goes on where it was', async () => {
+  const lines = await runExample('streams/tokens.ts');
+  expect(lines[0]).toMatch(/^before the reload: A gap is never silent/);
+  expect(lines[2]).toMatch(/^whole: true/);
+});

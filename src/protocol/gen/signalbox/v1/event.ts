@@ -56,6 +56,12 @@ export interface PublishEventRequest {
   type: string;
   /** The event's data as JSON text. */
   json: string;
+  /** Who numbered it, so that an event that is sent again is kept once. Empty: nobody, every call adds one. */
+  producerId: string;
+  /** Its number in this channel, from 1. Those that are not above the last one kept from this producer add nothing. */
+  producerSeq: number;
+  /** True: it may be forgotten when the hub restarts. */
+  volatile: boolean;
 }
 
 /** PublishEventResponse says that the event is kept. */
@@ -412,7 +418,7 @@ export const WatchEventsResponse: MessageFns<WatchEventsResponse, "signalbox.v1.
 };
 
 function createBasePublishEventRequest(): PublishEventRequest {
-  return { channel: "", type: "", json: "" };
+  return { channel: "", type: "", json: "", producerId: "", producerSeq: 0, volatile: false };
 }
 
 export const PublishEventRequest: MessageFns<PublishEventRequest, "signalbox.v1.PublishEventRequest"> = {
@@ -427,6 +433,15 @@ export const PublishEventRequest: MessageFns<PublishEventRequest, "signalbox.v1.
     }
     if (message.json !== "") {
       writer.uint32(26).string(message.json);
+    }
+    if (message.producerId !== "") {
+      writer.uint32(34).string(message.producerId);
+    }
+    if (message.producerSeq !== 0) {
+      writer.uint32(40).uint64(message.producerSeq);
+    }
+    if (message.volatile !== false) {
+      writer.uint32(48).bool(message.volatile);
     }
     return writer;
   },
@@ -468,6 +483,30 @@ export const PublishEventRequest: MessageFns<PublishEventRequest, "signalbox.v1.
             message.json = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.producerId = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.producerSeq = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.volatile = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -485,6 +524,17 @@ export const PublishEventRequest: MessageFns<PublishEventRequest, "signalbox.v1.
       channel: isSet(object.channel) ? globalThis.String(object.channel) : "",
       type: isSet(object.type) ? globalThis.String(object.type) : "",
       json: isSet(object.json) ? globalThis.String(object.json) : "",
+      producerId: isSet(object.producerId)
+        ? globalThis.String(object.producerId)
+        : isSet(object.producer_id)
+        ? globalThis.String(object.producer_id)
+        : "",
+      producerSeq: isSet(object.producerSeq)
+        ? globalThis.Number(object.producerSeq)
+        : isSet(object.producer_seq)
+        ? globalThis.Number(object.producer_seq)
+        : 0,
+      volatile: isSet(object.volatile) ? globalThis.Boolean(object.volatile) : false,
     };
   },
 
@@ -499,6 +549,15 @@ export const PublishEventRequest: MessageFns<PublishEventRequest, "signalbox.v1.
     if (message.json !== "") {
       obj.json = message.json;
     }
+    if (message.producerId !== "") {
+      obj.producerId = message.producerId;
+    }
+    if (message.producerSeq !== 0) {
+      obj.producerSeq = Math.round(message.producerSeq);
+    }
+    if (message.volatile !== false) {
+      obj.volatile = message.volatile;
+    }
     return obj;
   },
 
@@ -510,6 +569,9 @@ export const PublishEventRequest: MessageFns<PublishEventRequest, "signalbox.v1.
     message.channel = object.channel ?? "";
     message.type = object.type ?? "";
     message.json = object.json ?? "";
+    message.producerId = object.producerId ?? "";
+    message.producerSeq = object.producerSeq ?? 0;
+    message.volatile = object.volatile ?? false;
     return message;
   },
 };
