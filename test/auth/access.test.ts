@@ -61,6 +61,10 @@ describe('channels', () => {
     [['*'], 'anything', true],
     [[], 'fleet', false],
     [undefined, 'fleet', true],
+    [undefined, 'user.ann', true],
+    [undefined, 'user.bob', false],
+    [['fleet'], 'user.ann', true],
+    [['user.*'], 'user.bob', true],
   ])('with the patterns %j the channel %s may be read: %s', (channels, channel, may) => {
     const principal = who(['events:read'], { channels });
     expect(mayReadChannel(principal, channel)).toBe(may);
