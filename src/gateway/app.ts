@@ -26,6 +26,7 @@ import { addSendRoute } from './routes/send-command.ts';
 import { addSystemRoutes } from './routes/system.ts';
 import { addTaskRoutes } from './routes/tasks.ts';
 import { addTicketRoutes } from './routes/tickets.ts';
+import { addWebSocketRoute } from './routes/ws.ts';
 import { streamHeaders } from './sse/stream-headers.ts';
 
 /** All routes and what stands before them, without a server. */
@@ -108,6 +109,7 @@ export async function createApp(room: Room, allowedHosts: readonly string[] | un
   });
 
   addEventRoutes(app, room);
+  addWebSocketRoute(app, room);
   addClientRoutes(app, room);
   addSendRoute(app, room);
   addCommandRoutes(app, room);

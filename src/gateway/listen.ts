@@ -8,6 +8,7 @@ import { HubError } from '../errors.ts';
 import { malformedAnswer } from './app.ts';
 import type { GatewayLimits, GatewayOptions } from './options.ts';
 import type { App } from './room.ts';
+import { routeUpgrade } from './ws/upgrade.ts';
 
 export type ListenAddress =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
@@ -68,6 +69,7 @@ export async function listen(
     if (error.code === 'ECONNRESET' || !isFresh) socket.destroy();
     else socket.end(malformedAnswer(error.code), () => socket.destroy());
   });
+  server.on('upgrade', (request, socket, head) => routeUpgrade(app, request, socket, head));
   let isStopping = false;
   // A connection that was busy when the server stopped would be kept alive after its answer.
   server.on('request', (_, response: ServerResponse) => {

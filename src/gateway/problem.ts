@@ -30,6 +30,7 @@ const requestStatus = {
   'unknown-route': 404,
   'method-not-allowed': 405,
   'request-timeout': 408,
+  'upgrade-required': 426,
   'payload-too-large': 413,
   'uri-too-long': 414,
   'unsupported-media-type': 415,

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { rig } from './support.ts';
+import { WsClient } from './ws-client.ts';
 
 let dir: string;
 let tls: { cert: Buffer; key: Buffer };
@@ -226,4 +227,13 @@ test('an answer that nobody reads is cut, over HTTP/1.1 and HTTP/2', async () =>
     plain?.destroy();
     session?.destroy();
   }
+});
+
+test('a WebSocket goes over TLS, too', async () => {
+  await using at = await rig({ tls });
+  const client = await WsClient.open(`${at.url}/v1/ws?channel=fleet`);
+  expect(await client.next()).toMatchObject({ event: 'hub.open' });
+  at.append('fleet', 'client.connected', 1);
+  expect(await client.next()).toMatchObject({ event: 'client.connected' });
+  client.leave();
 });

@@ -272,6 +272,7 @@ test('every route is described, completely, in /openapi.json', async () => {
       "get /v1/commands/{id}",
       "get /v1/commands/{id}/events",
       "get /v1/events",
+      "get /v1/ws",
       "post /v1/clients/{id}/commands",
       "post /v1/clients/{id}/disconnect",
       "post /v1/commands/{id}/cancel",

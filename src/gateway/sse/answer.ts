@@ -3,6 +3,7 @@ import type { LogEvent } from '../../events/event-log.ts';
 import type { Lease } from '../../leases/index.ts';
 import { RequestError } from '../problem.ts';
 import type { Room } from '../room.ts';
+import { httpWire, type Wire } from './sink.ts';
 import { streamHeaders } from './stream-headers.ts';
 import { acquireStreamLease } from './stream-lease.ts';
 import type { PreparedStream } from './streams.ts';
@@ -22,6 +23,8 @@ export interface StreamAnswer {
   /** The caller's place, where it was taken before. Released with the stream, and where there will be none. */
   readonly lease?: Lease | undefined;
   readonly headers?: Record<string, string>;
+  /** What it is sent over. Default: the answer to the request. */
+  readonly wire?: Wire;
 }
 
 /** The parts of a request that matter here: whatever schema its route has. */
@@ -76,7 +79,7 @@ export async function answerStream(
     }
     lease ??= await acquireStreamLease(room, principal);
     reply.hijack();
-    stream.start(reply.raw, headers, lease);
+    stream.start(answer.wire ?? httpWire(reply.raw, { ...headers, ...streamHeaders }), lease);
   } catch (error) {
     stream.release();
     await lease?.release();

@@ -20,8 +20,39 @@ export interface SinkEvents {
   onClosed(): void;
 }
 
+/** What a stream can be sent over. */
+export interface Wire {
+  /** Begins the answer. Undefined: the other end has left already. */
+  open(events: SinkEvents): Sink | undefined;
+}
+
+/** The answer to a request, which begins with these headers. */
+export function httpWire(
+  response: ServerResponse | Http2ServerResponse,
+  headers: Record<string, string | string[]>,
+): Wire {
+  return {
+    open(events) {
+      if (response.destroyed || response.socket === null) return undefined;
+      sendHeaders(response, headers);
+      return createSink(response, events);
+    },
+  };
+}
+
+function sendHeaders(response: ServerResponse | Http2ServerResponse, headers: Record<string, string | string[]>): void {
+  // One by one, as what writeHead is given cannot be asked for afterwards.
+  for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+  if ('stream' in response) {
+    response.writeHead(200);
+  } else {
+    response.writeHead(200);
+    response.flushHeaders();
+  }
+}
+
 /** The body of an answer whose headers are already sent. */
-export function createSink(response: ServerResponse | Http2ServerResponse, events: SinkEvents): Sink {
+function createSink(response: ServerResponse | Http2ServerResponse, events: SinkEvents): Sink {
   return 'stream' in response ? http2Sink(response.stream, events) : http1Sink(response, events);
 }
 

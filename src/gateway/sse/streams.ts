@@ -1,5 +1,3 @@
-import type { ServerResponse } from 'node:http';
-import type { Http2ServerResponse } from 'node:http2';
 import { HubError } from '../../errors.ts';
 import { channelName } from '../../events/channels.ts';
 import { cursorChannels, decodeCursor } from '../../events/cursor.ts';
@@ -11,8 +9,7 @@ import { Audience } from './audience.ts';
 import { Batch } from './batch.ts';
 import { FanOut } from './fan-out.ts';
 import { gapFrame, hubFrame, keepaliveFrame, openingFrame } from './frame.ts';
-import { createSink } from './sink.ts';
-import { streamHeaders } from './stream-headers.ts';
+import type { Wire } from './sink.ts';
 import { StreamLimits } from './stream-limits.ts';
 import { type StreamEnd, Watcher } from './watcher.ts';
 
@@ -50,12 +47,8 @@ export interface StreamRequest {
 /** A stream that has its place and its positions, and is not answered yet. */
 export interface PreparedStream {
   readonly positions: readonly Position[];
-  /** Sends the headers and everything after them. `lease` is released with the stream, and ends it when it is lost. */
-  start(
-    response: ServerResponse | Http2ServerResponse,
-    headers: Record<string, string | string[]>,
-    lease?: Lease,
-  ): void;
+  /** Begins the answer, and sends everything after that. `lease` is released with the stream, and ends it when it is lost. */
+  start(wire: Wire, lease?: Lease): void;
   /** Gives the place back; to be called unless `start` was. */
   release(): void;
 }
@@ -125,8 +118,8 @@ export class Streams {
       return {
         positions: places.map(({ at }) => at),
         release,
-        start: (response, headers, lease) => {
-          this.#start(watcher, response, headers, isUnreadable, () => {
+        start: (wire, lease) => {
+          this.#start(watcher, wire, isUnreadable, () => {
             release();
             void lease?.release();
           });
@@ -179,22 +172,10 @@ export class Streams {
     return audience;
   }
 
-  #start(
-    watcher: Watcher,
-    response: ServerResponse | Http2ServerResponse,
-    headers: Record<string, string | string[]>,
-    isUnreadable: boolean,
-    release: () => void,
-  ): void {
+  #start(watcher: Watcher, wire: Wire, isUnreadable: boolean, release: () => void): void {
     const { clock, observe, retryMs } = this.#options;
-    // The browser may have left while the position was read.
-    if (response.destroyed || response.socket === null) {
-      release();
-      return;
-    }
     const nowMs = clock.monotonic();
-    sendHeaders(response, { ...headers, ...streamHeaders });
-    const sink = createSink(response, {
+    const sink = wire.open({
       onDrain: () => {
         if (watcher.endedBy === undefined) this.#fanOut.unpark(watcher);
       },
@@ -212,6 +193,11 @@ export class Streams {
         if (this.#watchers.size === 0) for (const resolve of this.#whenEmpty.splice(0)) resolve();
       },
     });
+    // The browser may have left while the position was read.
+    if (sink === undefined) {
+      release();
+      return;
+    }
     watcher.open(sink, nowMs);
     this.#watchers.add(watcher);
     this.#letGo ??= clock.after(this.#tickMs, this.#tick);
@@ -253,16 +239,5 @@ export class Streams {
     watcher.endedBy ??= reason;
     this.#fanOut.stop(watcher);
     watcher.sink.destroy();
-  }
-}
-
-function sendHeaders(response: ServerResponse | Http2ServerResponse, headers: Record<string, string | string[]>): void {
-  // One by one, as what writeHead is given cannot be asked for afterwards.
-  for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
-  if ('stream' in response) {
-    response.writeHead(200);
-  } else {
-    response.writeHead(200);
-    response.flushHeaders();
   }
 }
