@@ -12,8 +12,6 @@ export interface MembershipOptions {
   readonly links: NodeLinks;
   /** Name of this node, for people. */
   readonly id: string;
-  /** Where the other nodes reach it: `host:port`. */
-  readonly address: string;
   readonly version: string;
   /** What this node holds is nobody's after it was not heard of for this many ms. Default: 10,000. */
   readonly leaseMs?: number | undefined;
@@ -54,7 +52,10 @@ export class Membership {
   #checkFrom = 0;
   #isClosed = false;
 
-  private constructor(options: MembershipOptions) {
+  #address = '';
+  readonly #joined = Promise.withResolvers<void>();
+
+  constructor(options: MembershipOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#observe = options.observe ?? (() => undefined);
@@ -62,13 +63,16 @@ export class Membership {
     this.#startedAtMs = this.#clock.now();
   }
 
-  /** Joins the cluster. Rejects with `unavailable` when the directory cannot be reached. */
-  static async join(options: MembershipOptions): Promise<Membership> {
-    const membership = new Membership(options);
-    await membership.#join(false);
-    membership.#scheduleRenewal();
-    membership.#scheduleCheck();
-    return membership;
+  /**
+   * Joins the cluster; the other nodes reach this one at `address` (`host:port`). Claims wait until then. Rejects with
+   * `unavailable` when the directory cannot be reached.
+   */
+  async join(address: string): Promise<void> {
+    this.#address = address;
+    await this.#join(false);
+    this.#joined.resolve();
+    this.#scheduleRenewal();
+    this.#scheduleCheck();
   }
 
   get instance(): string {
@@ -94,6 +98,7 @@ export class Membership {
 
   /** What the hub asks at each hello. */
   async claim(client: ClientClaim, afterEpoch: number) {
+    await this.#joined.promise;
     let outcome = await this.#options.directory.claim(this.#instance, client, { afterEpoch });
     if (outcome.kind === 'lapsed') {
       await this.#join(true);
@@ -172,7 +177,8 @@ export class Membership {
     this.#letGoOfRenewal();
     this.#letGoOfChecks();
     this.#letGoOfHints();
-    await this.#options.directory.leave(this.#instance).catch((cause: unknown) => this.#renewFailed(cause));
+    if (this.#instance !== '')
+      await this.#options.directory.leave(this.#instance).catch((cause: unknown) => this.#renewFailed(cause));
   }
 
   #load() {
@@ -188,7 +194,8 @@ export class Membership {
   }
 
   async #begin(again: boolean): Promise<void> {
-    const { directory, id, address, version } = this.#options;
+    const { directory, id, version } = this.#options;
+    const address = this.#address;
     const instance = uniqueId();
     const node = { id, instance, address, version, startedAtMs: this.#startedAtMs, load: this.#load() };
     await directory.join(node, this.leaseMs);

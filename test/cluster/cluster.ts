@@ -47,16 +47,17 @@ export class TestCluster {
 
   /** What stands behind a node's hub: to be attached to it. */
   async membership(id: string, facts: ClusterFact[] = []): Promise<Membership> {
-    return Membership.join({
+    const membership = new Membership({
       directory: this.directory,
       links: this.#wires.links(),
       id,
-      address: `${id}:1`,
       version: 'test',
       clock: this.clock,
       random: () => 0.5,
       observe: (fact) => facts.push(fact),
     });
+    await membership.join(`${id}:1`);
+    return membership;
   }
 
   async add(id: string): Promise<TestNode> {

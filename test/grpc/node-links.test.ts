@@ -58,7 +58,8 @@ test('all that a node asks is answered over one link, many at once', async () =>
   expect(device.commands.map(({ id }) => id)).toEqual(commands.map(({ id }) => id));
   expect(server.load.connections).toBe(1);
   const { id } = commands[7]!;
-  expect(await link.get('default', id)).toMatchObject({ command: { id, payload: { value: Buffer.alloc(280) } } });
+  const { command } = await link.get('default', id);
+  expect([command.id, command.payload.value.length]).toEqual([id, 280]);
   expect(await link.list({ tenant: 'default', clientId: 'pump-7', limit: 3 })).toHaveLength(3);
   expect(await link.client({ tenant: 'default', clientId: 'pump-7' })).toMatchObject({ connected: true });
   expect(await link.client({ tenant: 'default', clientId: 'pump-8' })).toBeUndefined();
