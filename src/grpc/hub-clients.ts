@@ -9,6 +9,7 @@ import {
 } from 'nice-grpc';
 import { HealthDefinition } from 'nice-grpc-server-health';
 import { ClientServiceDefinition } from '../protocol/gen/signalbox/v1/client.ts';
+import { ClusterServiceDefinition } from '../protocol/gen/signalbox/v1/cluster.ts';
 import { CommandServiceDefinition } from '../protocol/gen/signalbox/v1/command.ts';
 import { EventServiceDefinition } from '../protocol/gen/signalbox/v1/event.ts';
 import { type ConnectOptions, channelParts, type Token } from './channel.ts';
@@ -20,6 +21,7 @@ import { errorOfStatus } from './status.ts';
 export interface HubClients extends AsyncDisposable {
   readonly commands: Client<typeof CommandServiceDefinition>;
   readonly clients: Client<typeof ClientServiceDefinition>;
+  readonly cluster: Client<typeof ClusterServiceDefinition>;
   readonly events: Client<typeof EventServiceDefinition>;
   readonly health: Client<typeof HealthDefinition>;
   close(): Promise<void>;
@@ -39,6 +41,7 @@ export function hubClients(options: ConnectOptions): HubClients {
   return {
     commands: factory.create(CommandServiceDefinition, shared),
     clients: factory.create(ClientServiceDefinition, shared),
+    cluster: factory.create(ClusterServiceDefinition, shared),
     events: factory.create(EventServiceDefinition, shared),
     health: factory.create(HealthDefinition, shared),
     close,

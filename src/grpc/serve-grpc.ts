@@ -70,8 +70,11 @@ export interface GrpcServer extends AsyncDisposable {
   readonly load: { readonly connections: number; readonly deviceStreams: number };
   /** Serves one more bidi method of a user's own as streams to devices. */
   mount(mount: Mount): void;
-  /** Says "not serving" to health checks and takes no more connections; those that are there live on. */
-  drain(): void;
+  /**
+   * Says "not serving" to health checks and takes no more connections; those that are there live on. `keepListening`:
+   * takes connections all the same, for other nodes that have something to ask. Default: false.
+   */
+  drain(options?: { readonly keepListening?: boolean | undefined }): void;
   /** Takes no more calls, lets those that run end for at most `timeoutMs` (default 5000), then ends them all. */
   close(options?: { readonly timeoutMs?: number | undefined }): Promise<void>;
 }
@@ -180,9 +183,9 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
       return { connections: listeners.reduce((sum, each) => sum + each.connections, 0), deviceStreams: calls.size };
     },
     mount,
-    drain() {
+    drain({ keepListening = false } = {}) {
       health.setServing(false);
-      stop();
+      if (!keepListening) stop();
     },
     close: ({ timeoutMs = 5_000 } = {}) => (closing ??= close(timeoutMs)),
     [Symbol.asyncDispose]: () => running.close(),

@@ -1,7 +1,9 @@
+import type { ClusterFact } from '../cluster/index.ts';
 import type { GatewayFact } from '../gateway/facts.ts';
 import type { GrpcFact } from '../grpc/facts.ts';
 import type { HubFact } from '../hub/facts.ts';
 import type { LeaseFact } from '../leases/index.ts';
+import type { RedisFact } from '../redis/index.ts';
 import type { StoreFact } from '../sqlite/index.ts';
 import type { TaskFact } from '../tasks/index.ts';
 
@@ -23,7 +25,16 @@ export interface OtherFact {
   readonly kind: string;
 }
 
-export type ServerFact = HubFact | GrpcFact | GatewayFact | StoreFact | LeaseFact | TaskFact | ProcessFact;
+export type ServerFact =
+  | HubFact
+  | GrpcFact
+  | GatewayFact
+  | StoreFact
+  | RedisFact
+  | ClusterFact
+  | LeaseFact
+  | TaskFact
+  | ProcessFact;
 export type Observe = (fact: ServerFact | OtherFact) => void;
 
 /** Tells one fact to many; a listener that throws harms neither the others nor the part that spoke. */

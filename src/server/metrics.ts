@@ -67,6 +67,11 @@ export function serverMetrics(readings: MetricReadings = {}): Metrics {
   const runsAgain = counter('runs_again_total', 'Attempts that failed or were lost', 'why');
   const runWaited = seconds('run_waited_seconds', 'From when a run is due to its start', fast);
   const runTook = seconds('run_ended_seconds', 'From trigger to end of a run', slow);
+  const routed = counter('commands_routed_total', 'Commands that took a hop to another node');
+  const relocated = counter('commands_relocated_total', 'Commands looked for again, as a client or node had moved');
+  const moved = counter('clients_moved_total', 'Clients that came from another node');
+  const nodeTrouble = counter('node_trouble_total', 'Trouble with other nodes or their directory', 'what');
+  const redisTrouble = counter('redis_trouble_total', 'Trouble with Redis', 'what');
   const others = counter('other_facts_total', 'Facts that have no metric of their own');
 
   if (readings.mailboxDepth) reading('signalbox_mailbox_commands', 'Queued commands not ended', readings.mailboxDepth);
@@ -185,6 +190,28 @@ export function serverMetrics(readings: MetricReadings = {}): Metrics {
       case 'tasks-failed':
         storeFailures.inc({ operation: word(fact.operation, operations) });
         return;
+      case 'command-routed':
+        routed.inc();
+        return;
+      case 'command-relocated':
+        relocated.inc();
+        return;
+      case 'client-moved':
+        moved.inc();
+        return;
+      case 'node-lapsed':
+      case 'node-renew-failed':
+      case 'yield-failed':
+        nodeTrouble.inc({ what: fact.kind });
+        return;
+      case 'redis-lost':
+      case 'redis-emptied':
+      case 'redis-trouble':
+        redisTrouble.inc({ what: fact.kind });
+        return;
+      case 'redis-back':
+      case 'redis-advice':
+      case 'node-joined':
       case 'disk-recovered':
       case 'stream-opened':
       case 'gateway-listening':

@@ -41,6 +41,23 @@ export interface ServeOptions extends Partial<Tuning> {
   preset?: PresetName;
   /** Name of this process among several. Default: the machine's name and the process id. */
   node?: string;
+  /**
+   * The Redis that several nodes share: `redis://[user:password@]host:6379[/db]`, `rediss://` for TLS. Default:
+   * `REDIS_URL`; without it this process is alone, and keeps its state in `data`.
+   */
+  redis?: string;
+  /** What our keys in Redis begin with. Default: `signalbox`. */
+  redisPrefix?: string;
+  /** What "stored" means with Redis: `stored` in its log, `replicated` to a replica too, or `none`. Default: `stored`. */
+  redisDurability?: 'stored' | 'replicated' | 'none';
+  /** File with the secret by which nodes know each other, 32 bytes or more. Default: made once, and kept in Redis. */
+  clusterSecretFile?: string;
+  /** PEM file: the authority of the other nodes' certificates, where the gRPC server has TLS. Default: the system's. */
+  clusterCa?: string;
+  /** Where the other nodes reach this one: `host:port`. Default: the first gRPC address, or this machine's. */
+  advertise?: string;
+  /** What a node holds is given to others when it was not heard of for this long, in ms. Default: 10000. */
+  nodeLeaseMs?: number;
   /** Most time that running work has to end in a drain, in ms. Default: 20000. */
   drainTimeoutMs?: number;
   /** When devices may come back after a drain, in ms, and over how long they are spread. Default: 1000 and 5000. */
@@ -78,6 +95,13 @@ export interface ResolvedOptions extends Tuning {
   readonly origins: readonly string[];
   readonly preset: PresetName;
   readonly node: string | undefined;
+  readonly redis: string | undefined;
+  readonly redisPrefix: string;
+  readonly redisDurability: 'stored' | 'replicated' | 'none';
+  readonly clusterSecretFile: string | undefined;
+  readonly clusterCa: string | undefined;
+  readonly advertise: string | undefined;
+  readonly nodeLeaseMs: number;
   readonly drainTimeoutMs: number;
   readonly drainReconnectAfterMs: number;
   readonly drainSpreadMs: number;
@@ -127,6 +151,22 @@ const schema = z.strictObject({
     .string()
     .regex(/^[A-Za-z0-9._-]{1,64}$/, 'must be 1 to 64 of A-Z a-z 0-9 . _ -')
     .optional(),
+  redis: z
+    .string()
+    .regex(/^(rediss?|unix):\/\//, 'must be redis://host:port, rediss://host:port or unix:///path')
+    .optional(),
+  redisPrefix: z
+    .string()
+    .regex(/^[A-Za-z0-9_.:-]{1,64}$/, 'must be 1 to 64 of A-Z a-z 0-9 _ . : -')
+    .optional(),
+  redisDurability: z.enum(['stored', 'replicated', 'none']).optional(),
+  clusterSecretFile: text.optional(),
+  clusterCa: text.optional(),
+  advertise: z
+    .string()
+    .regex(/^(unix:\/\/\/.+|(\[[^\]]+\]|[^:/\s]+):[1-9]\d{0,4})$/, 'must be host:port')
+    .optional(),
+  nodeLeaseMs: ms(500, 600_000).optional(),
   drainTimeoutMs: ms(0, 3_600_000).optional(),
   drainReconnectAfterMs: ms(0, 3_600_000).optional(),
   drainSpreadMs: ms(0, 3_600_000).optional(),
@@ -180,6 +220,13 @@ export function resolveOptions(options: ServeOptions = {}, from = 'the options')
     origins: given.origins ?? [],
     preset: given.preset ?? 'production',
     node: given.node,
+    redis: given.redis,
+    redisPrefix: given.redisPrefix ?? 'signalbox',
+    redisDurability: given.redisDurability ?? 'stored',
+    clusterSecretFile: given.clusterSecretFile,
+    clusterCa: given.clusterCa,
+    advertise: given.advertise,
+    nodeLeaseMs: given.nodeLeaseMs ?? 10_000,
     drainTimeoutMs: given.drainTimeoutMs ?? 20_000,
     drainReconnectAfterMs: given.drainReconnectAfterMs ?? 1000,
     drainSpreadMs: given.drainSpreadMs ?? 5000,
@@ -237,6 +284,8 @@ function optionsFromEnv(env: Readonly<Record<string, string | undefined>>): Serv
     options[option] = parseVariable(option, value);
     check({ [option]: options[option] }, variableOf(option));
   }
+  // As other programs call it.
+  if (options.redis === undefined && env.REDIS_URL) options.redis = check({ redis: env.REDIS_URL }, 'REDIS_URL').redis;
   return options as ServeOptions;
 }
 
@@ -265,6 +314,8 @@ function checkTogether(options: ResolvedOptions): void {
     throw new HubError('invalid-argument', message);
   };
   if (options.grpc.length === 0 && options.http.length === 0) refuse('both grpc and http are off: nothing to serve');
+  if (options.redis !== undefined && options.grpc.length === 0)
+    refuse('redis makes this process one of several nodes, which reach each other by gRPC: do not switch grpc off');
   if ((options.tlsCert === undefined) !== (options.tlsKey === undefined))
     refuse('tlsCert and tlsKey belong together: give both or neither');
   if (options.authSecretFile !== undefined && options.authJwks !== undefined)
@@ -307,7 +358,7 @@ async function readConfig(path: string): Promise<unknown> {
   }
 }
 
-const pathOptions = ['data', 'authSecretFile', 'tlsCert', 'tlsKey', 'tlsCa'] as const;
+const pathOptions = ['data', 'authSecretFile', 'tlsCert', 'tlsKey', 'tlsCa', 'clusterSecretFile', 'clusterCa'] as const;
 
 /** Paths in a config file are meant from where the file is. */
 function relativeTo(folder: string, options: z.output<typeof schema>): ServeOptions {

@@ -1,20 +1,22 @@
 import { hostname } from 'node:os';
 import { ticketBooth } from '../auth/index.ts';
+import type { Membership } from '../cluster/index.ts';
 import type { EventLog } from '../events/event-log.ts';
-import { memoryEventLog } from '../events/memory-event-log.ts';
 import { type Gateway, serveGateway } from '../gateway/index.ts';
+import { clusterService } from '../grpc/cluster-service.ts';
 import { descriptors } from '../grpc/descriptors.ts';
 import { type GrpcServer, type Mount, serveGrpc } from '../grpc/index.ts';
-import { type CommandStore, Hub, memoryCommandStore } from '../hub/index.ts';
+import { type CommandStore, Hub } from '../hub/index.ts';
 import { type LeaseStore, StreamLeases } from '../leases/index.ts';
 import { type Schemas, schemasFromDescriptors } from '../schemas/index.ts';
-import { openSqlite } from '../sqlite/index.ts';
-import { memoryRunStore, type RunStore, type Task, Tasks } from '../tasks/index.ts';
+import { type Task, Tasks } from '../tasks/index.ts';
 import { authenticatorFor, loginFor, refuseOpenDoors } from './authentication.ts';
+import { listedNodes, openCluster, type Served, servedBy } from './cluster.ts';
 import { type Observe, toAll } from './facts.ts';
 import { loadTasks } from './load-tasks.ts';
 import { type LogDestination, serverLogs } from './logs.ts';
 import { serverMetrics } from './metrics.ts';
+import { openStores } from './open-stores.ts';
 import { loadOptions, type OptionSources, type ResolvedOptions, type ServeOptions } from './options.ts';
 import { builtInPage } from './page/built-in-page.ts';
 import { Parts } from './parts.ts';
@@ -39,7 +41,10 @@ export interface ServeExtras {
 
 /** A running hub with its gRPC server, its HTTP gateway and its store. */
 export interface SignalboxServer extends AsyncDisposable {
+  /** The hub of this process, with the devices that are connected to it. */
   readonly hub: Hub;
+  /** The road to every client: with several nodes to those of the others, too. */
+  readonly road: Served;
   readonly log: EventLog;
   /** Background work: trigger, look up, cancel. */
   readonly tasks: Tasks;
@@ -86,14 +91,30 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
   parts.add('metrics', metrics, () => metrics.close());
   try {
     const authenticator = await authenticatorFor(resolved);
-    const store = await openStore(resolved, parts, observe);
+    const store = await openStores(resolved, parts, observe);
     commands = store.commands;
     const node = resolved.node ?? `${hostname()}-${process.pid}`;
+    const { shared } = store;
+    const cluster = shared && (await openCluster({ options: resolved, node, ...shared, parts, observe }));
     hub = parts.add(
       'hub',
-      new Hub({ ...resolved, node, log: store.log, commands, maxPayloadBytes: resolved.maxMessageBytes, observe }),
+      new Hub({
+        ...resolved,
+        node,
+        log: store.log,
+        commands,
+        claims: cluster?.membership,
+        maxPayloadBytes: resolved.maxMessageBytes,
+        observe,
+      }),
       (each) => each.close(),
     );
+    const ours = hub;
+    const road = cluster?.attach(hub);
+    const served: Served = road ? servedBy(hub, road) : hub;
+    const startedAtMs = Date.now();
+    const nodes = () =>
+      listedNodes(ours, { node, startedAtMs }, cluster && road && { road, membership: cluster.membership });
     const tasks = parts.add(
       'tasks',
       new Tasks({
@@ -112,6 +133,8 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
     const leases = openLeases(resolved, node, store.leases, parts, observe);
     const running: Running = {
       hub,
+      road: served,
+      membership: cluster?.membership,
       log: store.log,
       tasks,
       leases,
@@ -125,7 +148,9 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
       running.grpc = parts.add(
         'gRPC server',
         await serveGrpc({
-          hub,
+          hub: served,
+          nodes: cluster?.serving(hub),
+          services: [clusterService(nodes)],
           log: store.log,
           authenticator,
           addresses: resolved.grpc,
@@ -142,11 +167,12 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
         }),
         (each) => each.close(),
       );
+    if (cluster && running.grpc) await cluster.join(running.grpc.addresses);
     if (resolved.http.length > 0)
       running.gateway = parts.add(
         'gateway',
         await serveGateway({
-          hub,
+          hub: served,
           log: store.log,
           authenticator,
           addresses: resolved.http,
@@ -183,6 +209,8 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
 
 interface Running {
   readonly hub: Hub;
+  readonly road: Served;
+  readonly membership: Membership | undefined;
   readonly log: EventLog;
   readonly tasks: Tasks;
   readonly leases: StreamLeases | undefined;
@@ -191,26 +219,6 @@ interface Running {
   readonly options: ResolvedOptions;
   grpc: GrpcServer | undefined;
   gateway: Gateway | undefined;
-}
-
-/** What keeps the state of a process. Without `leases` they live in its memory, as the streams they stand for do. */
-interface Stores {
-  readonly log: EventLog;
-  readonly commands: CommandStore;
-  readonly runs: RunStore;
-  readonly leases?: LeaseStore;
-}
-
-async function openStore({ data }: ResolvedOptions, parts: Parts, observe: Observe): Promise<Stores> {
-  if (data === ':memory:') {
-    const log = parts.add('event log', memoryEventLog(), (each) => each.close());
-    const commands = parts.add('command store', memoryCommandStore(), (each) => each.close());
-    return { log, commands, runs: memoryRunStore() };
-  }
-  const { log, commands, runs } = parts.add('store', await openSqlite({ directory: data, observe }), (each) =>
-    each.close(),
-  );
-  return { log, commands, runs };
 }
 
 function openLeases(
@@ -225,7 +233,19 @@ function openLeases(
   return parts.add('leases', leases, (each) => each.close());
 }
 
-function announce({ hub, log, tasks, leases, parts, observe, options, grpc, gateway }: Running): SignalboxServer {
+function announce({
+  hub,
+  road,
+  membership,
+  log,
+  tasks,
+  leases,
+  parts,
+  observe,
+  options,
+  grpc,
+  gateway,
+}: Running): SignalboxServer {
   if (options.auth === 'none')
     observe({
       kind: 'server-open',
@@ -239,11 +259,13 @@ function announce({ hub, log, tasks, leases, parts, observe, options, grpc, gate
   const drain = (): Promise<void> => {
     if (draining) return draining;
     observe({ kind: 'server-draining', timeoutMs });
-    grpc?.drain();
+    // The other nodes go on asking this one until the last device has left.
+    grpc?.drain({ keepListening: membership !== undefined });
     // Browsers go once the last updates of running commands are told.
-    draining = Promise.all([hub.drain({ timeoutMs, reconnectAfterMs, spreadMs }), tasks.drain({ timeoutMs })]).then(
-      () => gateway?.drain(),
-    );
+    const drained = hub.drain({ timeoutMs, reconnectAfterMs, spreadMs });
+    // So that nobody waits for the next renewal to hear of it; that one says it again.
+    void membership?.renew().catch(() => undefined);
+    draining = Promise.all([drained, tasks.drain({ timeoutMs })]).then(() => gateway?.drain());
     return draining;
   };
   const close = (): Promise<void> => {
@@ -252,5 +274,5 @@ function announce({ hub, log, tasks, leases, parts, observe, options, grpc, gate
       .then(() => observe({ kind: 'server-closed' }));
     return closing;
   };
-  return { hub, log, tasks, leases, ...addresses, options, drain, close, [Symbol.asyncDispose]: close };
+  return { hub, road, log, tasks, leases, ...addresses, options, drain, close, [Symbol.asyncDispose]: close };
 }

@@ -6,6 +6,7 @@ import { command } from './command.ts';
 import { device } from './device.ts';
 import { doctor } from './doctor.ts';
 import { fleet } from './fleet.ts';
+import { nodes } from './nodes.ts';
 import { send } from './send.ts';
 import { serve } from './serve.ts';
 import { simulate } from './simulate.ts';
@@ -21,6 +22,7 @@ export const verbs: readonly Verb[] = [
   send,
   fleet,
   clients,
+  nodes,
   watch,
   cancel,
   command,

@@ -1,10 +1,11 @@
 import { Command, Option } from 'commander';
+import { HubError } from '../../errors.ts';
 import type { ServeOptions } from '../../server/options.ts';
 import { presets } from '../../server/presets.ts';
-import { collect, parseDuration } from '../arguments.ts';
+import { collect, parseCount, parseDuration } from '../arguments.ts';
 import { exitCodes } from '../exit-codes.ts';
 import { loadSchemas, type ProtoOptions, withProtoOptions } from '../payload-options.ts';
-import type { Verb } from '../run.ts';
+import type { Verb, VerbContext } from '../run.ts';
 import { untilAborted } from '../waiting.ts';
 
 interface Options extends ProtoOptions {
@@ -24,6 +25,13 @@ interface Options extends ProtoOptions {
   allowHost?: string[];
   allowOrigin?: string[];
   node?: string;
+  redis?: string;
+  redisPrefix?: string;
+  redisDurability?: ServeOptions['redisDurability'];
+  clusterSecretFile?: string;
+  clusterCa?: string;
+  advertise?: string;
+  nodes?: number;
   logLevel?: ServeOptions['logLevel'];
   drainTimeout?: number;
   tasks?: string[];
@@ -32,6 +40,23 @@ interface Options extends ProtoOptions {
 
 const addresses = (text: string, before: string[] | false = []): string[] => [...(before || []), ...text.split(',')];
 const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+
+/** As many nodes as asked for, each with this command line but for its name and ports. */
+async function several(options: Options, context: VerbContext) {
+  if ((options.redis ?? context.outside.env.REDIS_URL ?? context.outside.env.SIGNALBOX_REDIS) === undefined)
+    throw new HubError('invalid-argument', '--nodes needs a Redis that they share: --redis redis://127.0.0.1:6379');
+  const { serveSeveral } = await import('../several-nodes.ts');
+  const argv: string[] = [];
+  for (const [name, value] of Object.entries(options)) {
+    if (['nodes', 'node', 'grpc', 'http', 'json'].includes(name)) continue;
+    const flag = `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+    const text = name === 'drainTimeout' ? `${value}ms` : String(value);
+    for (const each of Array.isArray(value) ? value.map(String) : [text]) argv.push(flag, each);
+  }
+  const grpc = options.grpc || ['127.0.0.1:50051'];
+  const http = options.http === false ? [] : (options.http ?? ['127.0.0.1:8080']);
+  return serveSeveral(options.nodes!, { grpc, http, node: options.node ?? 'node' }, argv, context);
+}
 
 /** `signalbox serve`: a hub with its gateway and store, until SIGTERM or Ctrl-C. */
 export const serve: Verb = {
@@ -63,6 +88,19 @@ export const serve: Verb = {
         .option('--allow-host <name>', 'a host name under which the gateway is reached; may be repeated', collect)
         .option('--allow-origin <url>', 'a web page that may use the gateway; may be repeated', collect)
         .option('--tasks <file>', 'a module that exports tasks (.ts or .js); may be repeated', collect)
+        .option('--redis <url>', 'Redis that several nodes share (default: REDIS_URL, or none: this process is alone)')
+        .option('--redis-prefix <name>', 'what our keys in Redis begin with (default: signalbox)')
+        .addOption(
+          new Option('--redis-durability <how>', 'what "stored" means with Redis (default: stored)').choices([
+            'stored',
+            'replicated',
+            'none',
+          ]),
+        )
+        .option('--cluster-secret-file <file>', 'secret by which nodes know each other (default: made, in Redis)')
+        .option('--cluster-ca <file>', "authority of the other nodes' certificates (PEM; default: the system's)")
+        .option('--advertise <address>', 'host:port at which the other nodes reach this one')
+        .option('--nodes <count>', 'run this many nodes on this machine, on ports one after the other', parseCount)
         .option('--node <name>', 'name of this process among several')
         .addOption(new Option('--log-level <level>', 'how much the log on stderr tells').choices(logLevels))
         .option('--drain-timeout <time>', 'most time that running work has to end (default: 20s)', parseDuration),
@@ -77,9 +115,12 @@ export const serve: Verb = {
     'serve --grpc 127.0.0.1:0 --http 127.0.0.1:0 --data :memory: --json',
     'serve --grpc 0.0.0.0:50051 --http 0.0.0.0:8080 --auth jwt --tls-cert cert.pem --tls-key key.pem',
     'serve --grpc unix:///run/signalbox/grpc.sock --no-http',
+    'serve --redis redis://127.0.0.1:6379 --nodes 3',
   ],
 
-  async run(_args, options: Options, { terminal, outside, signal }) {
+  async run(_args, options: Options, context) {
+    const { terminal, outside, signal } = context;
+    if (options.nodes !== undefined) return several(options, context);
     const { serve: open } = await import('../../server/index.ts');
     const { proto, protoPath, config, allowHost, allowOrigin, drainTimeout, json: _json, ...given } = options;
     const types = proto === undefined ? undefined : await loadSchemas({ proto, protoPath });

@@ -1,0 +1,81 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { connectDevice, type Device } from '../../src/device/index.ts';
+import { grpcTransport, hubClients } from '../../src/grpc/index.ts';
+import type { CommandUpdate } from '../../src/protocol/command.ts';
+import { type SignalboxServer, serve } from '../../src/server/index.ts';
+import { collect, testCommand } from '../../src/testing/index.ts';
+import { RedisServer } from '../support/redis.ts';
+
+// Three nodes as `serve` makes them, over a Redis of their own.
+
+let redis: RedisServer;
+const nodes: SignalboxServer[] = [];
+const devices: Device[] = [];
+
+const open = (node: string): Promise<SignalboxServer> =>
+  serve(
+    {
+      redis: redis.url,
+      node,
+      grpc: '127.0.0.1:0',
+      http: '127.0.0.1:0',
+      preset: 'test',
+      nodeLeaseMs: 3000,
+      drainReconnectAfterMs: 10,
+      drainSpreadMs: 50,
+    },
+    { sources: { env: {}, cwd: '/' } },
+  );
+
+beforeAll(async () => {
+  redis = await RedisServer.start();
+  for (const name of ['a', 'b', 'c']) nodes.push(await open(name));
+});
+afterAll(async () => {
+  for (const device of devices) await device.close({ timeoutMs: 0 });
+  await Promise.all(nodes.map((node) => node.close()));
+  await redis?.close();
+});
+
+const addressOf = (node: SignalboxServer): string => node.grpc[0]!;
+
+async function connect(clientId: string, ...to: SignalboxServer[]): Promise<Device> {
+  const device = await connectDevice({
+    address: to.map(addressOf),
+    clientId,
+    labels: { home: clientId },
+    backoff: { minMs: 10, maxMs: 100 },
+    random: () => 0,
+  });
+  device.handle(bytes, (value) => value);
+  devices.push(device);
+  return device;
+}
+
+const bytes = { type: 'test.Do', encode: (value: Uint8Array) => value, decode: (value: Uint8Array) => value };
+const last = async (updates: AsyncIterable<CommandUpdate>) => (await collect(updates)).at(-1);
+
+test('any caller reaches any device by any node, live and queued, watches and finds what it sent', async () => {
+  await connect('pump-a', nodes[0]!);
+  await connect('pump-b', nodes[1]!);
+  for (const node of nodes) {
+    const transport = grpcTransport({ address: addressOf(node) });
+    const hub = hubClients({ address: addressOf(node) });
+    for (const clientId of ['pump-a', 'pump-b'])
+      for (const whenOffline of ['fail', 'queue'] as const) {
+        const command = testCommand({ clientId, whenOffline });
+        expect(await last(transport.send(command))).toMatchObject({ state: 'succeeded' });
+        for (const hint of [clientId, '']) {
+          const { record } = await hub.commands.getCommand({ commandId: command.id, clientId: hint });
+          expect(record).toMatchObject({ id: command.id, clientId });
+        }
+      }
+    const { clients } = await hub.clients.listClients({ labels: {}, connectedOnly: true });
+    expect(clients.map(({ id, node: at }) => [id, at])).toEqual([
+      ['pump-a', 'a'],
+      ['pump-b', 'b'],
+    ]);
+    await hub.close();
+    await transport.close();
+  }
+});
