@@ -13,6 +13,8 @@ export function shifted(address: string, by: number): string {
   return `${host}:${Number(port) === 0 ? 0 : Number(port) + by}`;
 }
 
+const hasEnded = ({ exitCode, signalCode }: ChildProcess): boolean => exitCode !== null || signalCode !== null;
+
 /**
  * Runs several nodes on this machine, each a process of its own, for trying out what happens when one goes. Ends with
  * the signal, or once all of them have ended.
@@ -50,9 +52,9 @@ export async function serveSeveral(
     throw new HubError('unavailable', `node ${node} did not start; what it said is above`);
   };
   const stop = (): void => {
-    for (const child of children) if (child.exitCode === null) child.kill('SIGTERM');
+    for (const child of children) if (!hasEnded(child)) child.kill('SIGTERM');
   };
-  const allEnded = () => Promise.all(children.map((child) => child.exitCode ?? once(child, 'exit')));
+  const allEnded = () => Promise.all(children.map((child) => hasEnded(child) || once(child, 'exit')));
   try {
     // One after the other, so that each finds what the first has made.
     for (let index = 0; index < count && !signal.aborted; index++) await start(index);
