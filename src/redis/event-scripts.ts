@@ -7,7 +7,7 @@ import { script } from './connection.ts';
 //   P interest   sorted set: channel -> ms until which somebody wants to know what happens in it
 //   P since      sorted set: channel -> ms at which that interest began
 //   P w:WRITER   number of the last batch of a writer, so that a batch that is sent again adds nothing
-//   P c:CHANNEL  hash: epoch, base, last, bytes, oldest (ms), skipped (something happened that was not kept)
+//   P c:CHANNEL  hash: epoch, base, last, bytes, oldest (ms), skipped (there is a hole before what is kept next)
 //   P s:CHANNEL  stream: entries EPOCH-SEQ with t(ype), a(t), d(ata), k(ept, ms). A number without entry is a hole
 //   P p:CHANNEL  hash: producer -> its highest number and when it was heard
 
@@ -147,6 +147,10 @@ local function isNew(channel, producer, seq)
 end
 
 local function add(channel, m, kind, at, data)
+  if m.skipped then
+    m.skipped = false
+    m.last = m.last + 1
+  end
   m.last = m.last + 1
   redis.call('XADD', P .. 's:' .. channel, int(epoch) .. '-' .. int(m.last), 't', kind, 'a', at, 'd', data, 'k', int(now))
   m.bytes = m.bytes + #data + 100

@@ -26,6 +26,8 @@ export interface ShardHost {
   readonly maxChannels: number;
   readonly appendLimits: readonly number[];
   readonly replicas: number;
+  /** For calls that wait for replicas, which holds up a connection. */
+  readonly writing: RedisConnection;
   readonly maxWaitingSteps: number;
   readonly maxWaitingBytes: number;
   readonly epoch: () => number;
@@ -103,6 +105,8 @@ export class EventShard {
 
   /** Puts a step into the next batch. What comes in one turn of the event loop goes together. */
   push(step: Step): void {
+    if (step.kind !== 'skip' && step.kind !== 'hole' && this.interest.isHoleBefore(step.channel))
+      this.push({ kind: 'skip', channel: step.channel });
     this.#waiting.push(step);
     this.#waitingBytes += 200 + (step.data?.length ?? 0);
     this.#pushed++;
@@ -137,7 +141,8 @@ export class EventShard {
 
   /** Makes an atomic call on the shard. */
   async call(script: Script, args: readonly Argument[], replicas = 0): Promise<ShardAnswer> {
-    const { connection, wakes, maxChannels, epoch } = this.#host;
+    const { wakes, maxChannels, epoch } = this.#host;
+    const connection = replicas > 0 ? this.#host.writing : this.#host.connection;
     for (let tries = 3; tries > 0; tries--) {
       const askedAt = connection.settings.clock.monotonic();
       const all = [epoch(), this.#seenIn > 0 ? '1' : '0', wakes, maxChannels, ...args];
@@ -179,7 +184,7 @@ export class EventShard {
       } catch (thrown) {
         const error = thrown instanceof HubError ? thrown : new HubError('internal', String(thrown), { cause: thrown });
         for (const { kind, channel, settle } of steps) {
-          if (kind === 'skip') this.interest.doubtSkips([channel]);
+          if (kind === 'skip') this.interest.forgetSkips(channel);
           this.lost(channel);
           settle?.(error);
         }

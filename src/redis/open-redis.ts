@@ -1,5 +1,7 @@
 import type { ClientDirectory } from '../cluster/client-directory.ts';
+import type { EventLog } from '../events/event-log.ts';
 import type { CommandStore } from '../hub/command-store.ts';
+import type { LeaseStore } from '../leases/lease-store.ts';
 import { checkServer, type RedisDurability } from './checks.ts';
 import { operations } from './command-script.ts';
 import { RedisConnection } from './connection.ts';
@@ -7,7 +9,10 @@ import type { RedisConnectionOptions } from './connection-options.ts';
 import { directoryLua } from './directory-script.ts';
 import { RedisClientDirectory, type RedisClientDirectoryOptions } from './redis-client-directory.ts';
 import { RedisCommandStore } from './redis-command-store.ts';
+import { openRedisEventLog, type RedisEventLogOptions } from './redis-event-log.ts';
+import { type RedisLeaseOptions, redisLeaseStore } from './redis-lease-store.ts';
 import { ScriptQueue } from './script-queue.ts';
+import { RedisSubscriber } from './subscriber.ts';
 
 export interface RedisOptions extends RedisConnectionOptions, RedisClientDirectoryOptions {
   /**
@@ -15,12 +20,19 @@ export interface RedisOptions extends RedisConnectionOptions, RedisClientDirecto
    * then `unavailable`). `none`: in the memory of Redis. Default: `stored`.
    */
   readonly durability?: RedisDurability | undefined;
+  /** What is kept of events, and for how long. */
+  readonly events?: Omit<RedisEventLogOptions, 'connection' | 'subscriber' | 'writing' | 'replicas'> | undefined;
+  readonly leases?: RedisLeaseOptions | undefined;
 }
 
 /** What several nodes share. */
 export interface RedisStore {
   readonly commands: CommandStore;
   readonly directory: ClientDirectory;
+  readonly log: EventLog;
+  readonly leases: LeaseStore;
+  /** Brings what nodes tell each other: hints to look, never more. */
+  readonly subscriber: RedisSubscriber;
   /** For further adapters on the same Redis. */
   readonly connection: RedisConnection;
   /** Ends the connections; calls under way fail. May be called twice. */
@@ -52,9 +64,17 @@ export async function openRedis(options: RedisOptions): Promise<RedisStore> {
     const writes = writing === connection ? queue : new ScriptQueue(writing, script, 1);
     const directory = new RedisClientDirectory(connection, queue, options);
     closers.push(() => directory.close());
+    const subscriber = new RedisSubscriber(connection);
+    closers.push(async () => subscriber.close());
+    const replicas = durability === 'replicated' ? 1 : 0;
+    const log = await openRedisEventLog({ ...options.events, connection, subscriber, writing, replicas });
+    closers.push(() => log.close());
     return {
       commands: new RedisCommandStore(connection, writes),
       directory,
+      log,
+      leases: redisLeaseStore(connection, options.leases),
+      subscriber,
       connection,
       close: () => (closing ??= close()),
       [Symbol.asyncDispose]: () => (closing ??= close()),

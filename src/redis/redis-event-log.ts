@@ -43,6 +43,8 @@ export interface RedisEventLogOptions {
   readonly memory?: Omit<EventTailOptions, 'clock'> | undefined;
   /** Replicas that have to confirm a durable event. Default: 0. */
   readonly replicas?: number | undefined;
+  /** A connection for appends that wait for replicas; stays its owner's. Default: `connection`. */
+  readonly writing?: RedisConnection | undefined;
   /** Events, and bytes of them, that may wait for Redis; beyond it they are refused. Default: 50,000 and 64 MiB. */
   readonly maxWaitingEvents?: number | undefined;
   readonly maxWaitingBytes?: number | undefined;
@@ -123,6 +125,7 @@ export class RedisEventLog implements EventLog {
         options.maxProducers ?? 64,
       ],
       replicas: options.replicas ?? 0,
+      writing: options.writing ?? connection,
       maxWaitingSteps: Math.max(1, Math.ceil((options.maxWaitingEvents ?? 50_000) / shards)),
       maxWaitingBytes: Math.max(1, Math.ceil((options.maxWaitingBytes ?? 64 * 2 ** 20) / shards)),
       epoch: () => this.#epoch,
@@ -383,7 +386,7 @@ export class RedisEventLog implements EventLog {
     const { epoch, now, rest } = await shard.call(sweepScript, args);
     const [fresh, lasts] = rest as [Buffer[], number[]];
     // Interest may have come and gone unheard.
-    if (clock.monotonic() - shard.sweptAt > this.#interestMs / 2) shard.interest.doubtSkips();
+    if (clock.monotonic() - shard.sweptAt > this.#interestMs / 2) shard.interest.forgetAllSkips();
     shard.sweptAt = clock.monotonic();
     shard.heardUntil = now;
     const wanted = new Map<string, number>();
