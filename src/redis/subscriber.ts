@@ -21,14 +21,15 @@ export class RedisSubscriber {
     this.#connection = connection;
     this.#client = connection.another({
       connectionName: 'signalbox-subscriber',
-      enableOfflineQueue: true,
-      maxRetriesPerRequest: null,
-      autoResubscribe: true,
+      // Subscribed anew by us: ioredis lets the promise of its own attempt go, and a rejection would end the process.
+      autoResubscribe: false,
     });
     this.#client.on('message', (channel: string, message: string) => {
       for (const listener of [...(this.#listeners.get(channel) ?? [])]) listener(message);
     });
     this.#client.on('ready', () => {
+      const channels = [...this.#listeners.keys()];
+      if (channels.length > 0) this.#ask(() => this.#client.subscribe(...channels));
       for (const listener of [...this.#resumed]) listener();
     });
     this.#watch();
@@ -72,7 +73,9 @@ export class RedisSubscriber {
     });
   }
 
+  /** While it is not connected there is nothing to ask: all is asked once it is. */
   #ask(question: () => Promise<unknown>): void {
+    if (this.#client.status !== 'ready') return;
     question().catch((error: unknown) => {
       if (!this.#isClosed) this.#connection.settings.observe({ kind: 'redis-trouble', error: toHubError(error) });
     });

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { HubError } from '../../src/errors.ts';
 import { cursorChannels, decodeCursor } from '../../src/events/cursor.ts';
 import type { EventLog } from '../../src/events/event-log.ts';
 import { memoryEventLog } from '../../src/events/memory-event-log.ts';
@@ -8,6 +9,7 @@ import { FanOut } from '../../src/gateway/sse/fan-out.ts';
 import { encodeFrame } from '../../src/gateway/sse/frame.ts';
 import type { Sink } from '../../src/gateway/sse/sink.ts';
 import { Watcher } from '../../src/gateway/sse/watcher.ts';
+import { virtualClock } from '../../src/testing/index.ts';
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -204,6 +206,38 @@ test('a log that cannot be read ends the streams that need it, and says so', asy
   });
   new Visitor(fanOut, ['default/a'], () => 0.5).come();
   await expect.poll(() => failures).toEqual(['default/a: disk gone (1)']);
+  await memory.close();
+});
+
+test('a log that cannot be read for a while costs its watchers nothing but time', async () => {
+  const clock = virtualClock();
+  const memory = memoryEventLog();
+  const failures: [string, number][] = [];
+  let isAway = true;
+  const log: EventLog = slowLog(memory, () => 0.9);
+  log.read = async (channel, after, limit) => {
+    if (isAway) throw new HubError('unavailable', 'no Redis');
+    return memory.read(channel, after, limit);
+  };
+  const fanOut = new FanOut({
+    log,
+    clock,
+    bufferBytes: 10,
+    onFinished: () => undefined,
+    onReadFailed: (_, error, watchers) => failures.push([error.message, watchers.length]),
+  });
+  const visitors = [1, 2, 3].map(() => new Visitor(fanOut, ['default/a'], () => 0.5));
+  for (const visitor of visitors) visitor.come();
+  void memory.append('default/a', { type: 'tick', atMs: 0, data: 1, durable: false });
+  await expect.poll(() => failures).toEqual([['no Redis', 0]]);
+  for (let i = 0; i < 10; i++) await clock.advance(500);
+  // Told once, and asked again by one timer.
+  expect(failures).toEqual([['no Redis', 0]]);
+  expect(clock.pending).toBeLessThanOrEqual(2);
+  isAway = false;
+  for (let i = 0; i < 10; i++) await clock.advance(500);
+  for (const visitor of visitors) expect(visitor.seen.get('a')).toEqual([1]);
+  for (const visitor of visitors) visitor.leave();
   await memory.close();
 });
 

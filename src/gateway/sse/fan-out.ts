@@ -18,7 +18,7 @@ export interface FanOutOptions {
   readonly bufferBytes: number;
   /** A watcher's last event is written. */
   readonly onFinished: (watcher: Watcher) => void;
-  /** A channel cannot be read; its watchers cannot be served. */
+  /** A channel cannot be read; its watchers cannot be served. None: it cannot be read now, and they wait. */
   readonly onReadFailed: (channel: string, error: HubError, watchers: readonly Watcher[]) => void;
 }
 
@@ -32,6 +32,8 @@ const restFactor = 1.5;
 /** While events wait for those who are up to date, there is enough to join: only others get their turn. */
 const behindRestFactor = 0.25;
 const maxRestMs = 100;
+/** A log that cannot be read now is asked again after this many ms. */
+const retryReadMs = 1000;
 
 /**
  * Carries events from the log to all watchers, in rounds: each channel that was woken is read once for all who stand
@@ -255,6 +257,7 @@ export class FanOut {
       page.then(
         (read) => {
           reader.isReading = false;
+          feed.isFailing = false;
           reader.found = { page: read, after, wakes };
           this.#wake(feed);
         },
@@ -269,9 +272,22 @@ export class FanOut {
     return undefined;
   }
 
-  #failed(feed: Channel, error: unknown): void {
+  #failed(feed: Channel, cause: unknown): void {
+    const error = toHubError(cause);
+    if (error.code === 'unavailable') {
+      // It will be there again, and nothing is lost by then: the streams stay.
+      if (!feed.isFailing) this.#options.onReadFailed(feed.key, error, []);
+      feed.isFailing = true;
+      if (feed.isRetrySet) return;
+      feed.isRetrySet = true;
+      this.#options.clock.after(retryReadMs, () => {
+        feed.isRetrySet = false;
+        if (this.#feeds.get(feed.key) === feed) this.#wake(feed);
+      });
+      return;
+    }
     const watchers = new Set([...feed.live, ...feed.lagging].map(({ watcher }) => watcher));
-    this.#options.onReadFailed(feed.key, toHubError(error), [...watchers]);
+    this.#options.onReadFailed(feed.key, error, [...watchers]);
   }
 }
 

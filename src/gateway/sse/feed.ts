@@ -17,6 +17,10 @@ export class Feed<P> {
   /** A reset was told, and events from before the restart are still being read: it is told once. */
   isResetTold = false;
   isReading = false;
+  /** The log could not be read when it was last tried. */
+  isFailing = false;
+  /** It will be tried again. */
+  isRetrySet = false;
   found: Found | undefined;
   release: () => void = () => undefined;
 
