@@ -2,6 +2,7 @@ import type { ClientDirectory } from '../cluster/client-directory.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { CommandStore } from '../hub/command-store.ts';
 import type { LeaseStore } from '../leases/lease-store.ts';
+import type { RunStore, TaskEngine } from '../tasks/index.ts';
 import { checkServer, type RedisDurability } from './checks.ts';
 import { operations } from './command-script.ts';
 import { RedisConnection } from './connection.ts';
@@ -11,6 +12,8 @@ import { RedisClientDirectory, type RedisClientDirectoryOptions } from './redis-
 import { RedisCommandStore } from './redis-command-store.ts';
 import { openRedisEventLog, type RedisEventLogOptions } from './redis-event-log.ts';
 import { type RedisLeaseOptions, redisLeaseStore } from './redis-lease-store.ts';
+import { redisRunStore } from './redis-run-store.ts';
+import { redisTaskEngine } from './redis-task-engine.ts';
 import { ScriptQueue } from './script-queue.ts';
 import { RedisSubscriber } from './subscriber.ts';
 
@@ -31,6 +34,9 @@ export interface RedisStore {
   readonly directory: ClientDirectory;
   readonly log: EventLog;
   readonly leases: LeaseStore;
+  /** Runs of tasks, for workers on all nodes, and what brings them there. */
+  readonly runs: RunStore;
+  readonly taskEngine: TaskEngine;
   /** Brings what nodes tell each other: hints to look, never more. */
   readonly subscriber: RedisSubscriber;
   /** For further adapters on the same Redis. */
@@ -74,6 +80,8 @@ export async function openRedis(options: RedisOptions): Promise<RedisStore> {
       directory,
       log,
       leases: redisLeaseStore(connection, options.leases),
+      runs: redisRunStore(writing, { replicas }),
+      taskEngine: redisTaskEngine(connection, subscriber),
       subscriber,
       connection,
       close: () => (closing ??= close()),

@@ -1,3 +1,4 @@
+import { HubError } from '../errors.ts';
 import { Backoff } from '../flow/backoff.ts';
 import type { Clock } from '../flow/clock.ts';
 import type { ActiveRun } from './active-run.ts';
@@ -61,10 +62,13 @@ export async function attempt(task: Task, active: ActiveRun, setting: AttemptSet
   } catch (error) {
     return endOf(task, active, error, setting);
   } finally {
-    stopHost.abort();
+    stopHost.abort(attemptOver);
     for (const each of letGo) each();
   }
 }
+
+/** Made once: every abort without a reason would make an exception. */
+const attemptOver = new HubError('unavailable', 'the attempt is over');
 
 function endOf(task: Task, active: ActiveRun, thrown: unknown, { clock, random }: AttemptSetting): AttemptEnd {
   const { run, stopped } = active;

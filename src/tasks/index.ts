@@ -25,6 +25,15 @@ export {
   userChannel,
   type WhenFull,
 } from './run.ts';
+export {
+  conflictMessage,
+  isSameRun,
+  keyFullMessage,
+  limitKey,
+  newestReason,
+  queueFullMessage,
+  supersededReason,
+} from './run-rules.ts';
 export type {
   AddRunOutcome,
   AttemptEnd,
@@ -40,6 +49,6 @@ export type { StandardSchema } from './standard-schema.ts';
 export { type LogLevel, StreamContext, type StreamContextFields, type StreamContextJson } from './stream-context.ts';
 export { type StreamEvent, type StreamSink, setStreamSink } from './stream-sink.ts';
 export type { EventSchemas, TaskContext } from './task-context.ts';
-export { type EngineWorker, pollingEngine, type TaskEngine } from './task-engine.ts';
+export { type EngineWorker, type PollingEngineOptions, pollingEngine, type TaskEngine } from './task-engine.ts';
 export { TaskHandle, type WatchRunOptions } from './task-handle.ts';
 export { Tasks, type TasksOptions, type TriggerOptions } from './tasks.ts';
