@@ -40,8 +40,11 @@ export class Deque<T> {
   remove(item: T): boolean {
     for (let at = this.#head; at < this.#tail; at++) {
       if (this.#items[at] !== item) continue;
-      this.#items.splice(at, 1);
-      this.#tail--;
+      if (at === this.#head) this.shift();
+      else {
+        this.#items.splice(at, 1);
+        this.#tail--;
+      }
       return true;
     }
     return false;

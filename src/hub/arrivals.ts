@@ -122,7 +122,7 @@ export class Arrivals {
     client.lineage = undefined;
     client.connectedAtMs = undefined;
     client.mailbox?.unload(life.letGo);
-    for (const pending of [...client.inFlight.values()]) if (pending.isQueued) life.letGo(pending);
+    for (const pending of [...client.inFlight]) if (pending.isQueued) life.letGo(pending);
     if (session) {
       client.lastSeenAtMs = session.lastHeardAtMs;
       const message = `another node took over client ${client.id}`;
@@ -171,8 +171,8 @@ export class Arrivals {
   settle(pending: PendingCommand, verdict: 'wait' | 'cancelled' | 'unknown', client: Client): void {
     const { life } = this.#host;
     if (verdict === 'wait') {
+      if (pending.place !== 'in-flight') client.inFlight.push(pending);
       pending.place = 'in-flight';
-      client.inFlight.set(pending.id, pending);
       if (pending.cancelReason !== undefined) client.cancel(pending, pending.cancelReason);
     } else if (verdict === 'cancelled')
       void life.endWith(pending, 'cancelled', { code: 'cancelled', message: pending.cancelReason ?? '' });
@@ -281,7 +281,7 @@ export class Arrivals {
 
   /** A new session: each command that was out is waited for, sent again, or given up, by what the device's journal says. */
   #reconcile(session: Session, client: Client): void {
-    const verdicts = [...client.inFlight.values()]
+    const verdicts = [...client.inFlight]
       .filter(({ isEnding }) => !isEnding)
       .map((pending) => ({ pending, verdict: this.verdict(pending, session) }));
     // First in line before anything ends: an end makes room in the window, and the next command takes it at once.

@@ -39,7 +39,7 @@ export class Client implements SessionOwner, MailboxOwner {
   /** Monotonic times of takeovers by another program, newest last. */
   takeovers: number[] = [];
   /** Written to the device, without result. In the order of writing. */
-  readonly inFlight = new Map<string, PendingCommand>();
+  readonly inFlight = new Deque<PendingCommand>();
   /** Written in an earlier session, to be written again before anything else. */
   readonly resend = new Deque<PendingCommand>();
   readonly live = new Deque<PendingCommand>();
@@ -109,7 +109,7 @@ export class Client implements SessionOwner, MailboxOwner {
   remove(pending: PendingCommand): void {
     switch (pending.place) {
       case 'in-flight':
-        this.inFlight.delete(pending.id);
+        this.inFlight.remove(pending);
         this.resend.remove(pending);
         break;
       case 'waiting':
@@ -147,7 +147,7 @@ export class Client implements SessionOwner, MailboxOwner {
       if (!this.#isMarked(next, session)) return;
       this.#shift(next);
       next.place = 'in-flight';
-      this.inFlight.set(next.id, next);
+      this.inFlight.push(next);
       this.#host.write(session, next);
     }
     this.mailbox?.loadIfLow();

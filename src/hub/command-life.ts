@@ -136,7 +136,7 @@ export class CommandLife {
     if (journal === undefined) client.pushLive(pending);
     else {
       pending.place = 'in-flight';
-      client.inFlight.set(pending.id, pending);
+      client.inFlight.push(pending);
     }
   }
 

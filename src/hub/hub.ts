@@ -243,7 +243,7 @@ export class Hub implements CommandTransport {
     const client = this.#directory.get(tenant, clientId);
     if (!client || client.epoch >= epoch) return [];
     this.#arrivals.lost(client, epoch);
-    const handed = [...client.inFlight.values(), ...client.live].map((pending) => this.#life.handOver(pending));
+    const handed = [...client.inFlight, ...client.live].map((pending) => this.#life.handOver(pending));
     this.#directory.released(client);
     this.#noteIdle();
     return handed;

@@ -224,6 +224,8 @@ export class PendingCommand extends Alarm implements CommandRecord, StepSource {
       this.#moreReaders ??= new Set();
       this.#moreReaders.add(reader);
     }
+    // Who waits for the end alone does not leave before it.
+    if (!reader.wantsSteps) return;
     reader.onReturn = () => {
       if (this.#reader === reader) this.#reader = undefined;
       else this.#moreReaders?.delete(reader);
