@@ -1,6 +1,6 @@
-import { BinaryWriter } from '@bufbuild/protobuf/wire';
 import { HubError } from '../errors.ts';
 import { Deque } from '../flow/deque.ts';
+import { encodeEnvelope, upTag } from '../protocol/hot-frames.ts';
 
 /** What a numbered frame carries. */
 export type ParcelKind = 'started' | 'progress' | 'item' | 'result' | 'event';
@@ -28,11 +28,11 @@ export interface OutboxOptions {
 
 /** Field numbers of `ConnectRequest`, as tags of length-delimited fields. */
 const tags: Readonly<Record<ParcelKind, number>> = {
-  started: tagOf(4),
-  progress: tagOf(5),
-  item: tagOf(5),
-  result: tagOf(6),
-  event: tagOf(7),
+  started: upTag(4),
+  progress: upTag(5),
+  item: upTag(5),
+  result: upTag(6),
+  event: upTag(7),
 };
 /** Number, acknowledgement, tags and length: more than they ever take. */
 const envelopeBytes = 24;
@@ -114,7 +114,7 @@ export class Outbox {
   flushAck(): void {
     if (!this.#owesAck || !this.#isWritable || !this.#send) return;
     this.#owesAck = false;
-    this.#isWritable = this.#send(envelope(0, this.#received, 0, undefined));
+    this.#isWritable = this.#send(encodeEnvelope(0, this.#received, 0, undefined));
   }
 
   /** A session begins or goes on. Throws when the hub claims to have received what was never sent or is gone here. */
@@ -202,22 +202,7 @@ export class Outbox {
       const seq = this.#firstSent + this.#sent.size;
       this.#sent.push(parcel);
       this.#owesAck = false;
-      this.#isWritable = this.#send(envelope(seq, this.#received, tags[parcel.kind], parcel.body));
+      this.#isWritable = this.#send(encodeEnvelope(seq, this.#received, tags[parcel.kind], parcel.body));
     }
   }
-}
-
-const writer = new BinaryWriter();
-
-/** A `ConnectRequest` around a body that is encoded already. */
-function envelope(seq: number, ack: number, tag: number, body: Uint8Array | undefined): Buffer {
-  if (seq !== 0) writer.uint32(8).uint32(seq);
-  if (ack !== 0) writer.uint32(16).uint32(ack);
-  if (body) writer.uint32(tag).bytes(body);
-  const bytes = writer.finish();
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-function tagOf(field: number): number {
-  return (field << 3) | 2;
 }

@@ -6,6 +6,7 @@ import { encodeMessage } from '../protocol/codec.ts';
 import type { CommandError, Payload, Progress, TerminalState } from '../protocol/command.ts';
 import { progressToProto, stateToProto } from '../protocol/convert.ts';
 import { CommandProgress, type DeviceCommand, Result, Started } from '../protocol/gen/signalbox/v1/device.ts';
+import { encodeSuccess } from '../protocol/hot-frames.ts';
 import { CommandRejected } from './command-rejected.ts';
 import { type DeviceFact, tell } from './facts.ts';
 import { type CommandHandler, isPromise } from './handlers.ts';
@@ -406,12 +407,7 @@ export class Runner implements JobHost {
     error: CommandError | undefined,
     isBegun: boolean,
   ): void {
-    const body = encodeMessage(Result, {
-      commandId,
-      state: stateToProto(state),
-      payload: payload && { type: payload.type, value: payload.value },
-      error: error && { code: clip(error.code), message: clip(error.message) },
-    });
+    const body = resultBody(commandId, state, payload, error);
     if (payload && this.#isTooLarge(body)) {
       const message = `the result has ${body.length} bytes, the hub takes ${this.maxFrameBytes}`;
       this.#answer(commandId, type, 'failed', undefined, { code: 'result-too-large', message }, isBegun);
@@ -446,6 +442,22 @@ export class Runner implements JobHost {
   #record(written: Promise<void> | undefined, commandId: string): void {
     written?.catch((error: unknown) => tell(this.#options.observe, { kind: 'journal-failed', commandId, error }));
   }
+}
+
+function resultBody(
+  commandId: string,
+  state: TerminalState,
+  payload: Payload | undefined,
+  error: CommandError | undefined,
+): Uint8Array {
+  const success = state === 'succeeded' && payload !== undefined ? encodeSuccess(commandId, payload) : undefined;
+  if (success !== undefined) return success;
+  return encodeMessage(Result, {
+    commandId,
+    state: stateToProto(state),
+    payload: payload && { type: payload.type, value: payload.value },
+    error: error && { code: clip(error.code), message: clip(error.message) },
+  });
 }
 
 function progressBody(commandId: string, progress: Progress): Uint8Array {

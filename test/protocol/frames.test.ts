@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type DownFrame, decodeDown, decodeUp, encodeDown, encodeUp, type UpFrame } from '../../src/protocol/frames.ts';
+import { CommandState } from '../../src/protocol/gen/signalbox/v1/command.ts';
 import { ConnectRequest, ConnectResponse } from '../../src/protocol/gen/signalbox/v1/device.ts';
+import { encodeEnvelope, encodeSuccess, upTag } from '../../src/protocol/hot-frames.ts';
 
 const uint32 = fc.oneof(fc.nat(300), fc.integer({ min: 0, max: 2 ** 32 - 1 }));
 const text = fc.oneof(
@@ -60,6 +62,33 @@ test('a result frame is read by hand exactly as the generated code reads it', ()
   );
 });
 
+test('a success in its envelope is written by hand exactly as the generated code writes it', () => {
+  fc.assert(
+    fc.property(uint32, uint32, text, payload, (seq, ack, commandId, answer) => {
+      const state = CommandState.COMMAND_STATE_SUCCEEDED;
+      const value = { commandId, state, payload: answer, error: undefined };
+      const body = encodeSuccess(commandId, answer);
+      const isPlain = [...commandId, ...answer.type].every((each) => each.charCodeAt(0) < 0x80);
+      expect(body !== undefined).toBe(isPlain);
+      if (body === undefined) return;
+      const frame = Buffer.from(ConnectRequest.encode({ seq, ack, body: { $case: 'result', value } }).finish());
+      expect(encodeEnvelope(seq, ack, upTag(6), body)).toEqual(frame);
+    }),
+  );
+});
+
+test('commands that are changed, cut or made up are read as the generated code reads them, or refused like it', () => {
+  const change = fc.record({ at: fc.nat(400), to: fc.nat(255) });
+  fc.assert(
+    fc.property(commandFrame, fc.array(change, { maxLength: 4 }), fc.nat(400), (frame, changes, length) => {
+      const bytes = encodeDown(frame).subarray(0, Math.max(1, length));
+      for (const { at, to } of changes) if (at < bytes.length) bytes[at] = to;
+      expect(outcome(() => decodeDown(bytes))).toEqual(outcome(() => ConnectResponse.decode(bytes)));
+    }),
+    { numRuns: 2000 },
+  );
+});
+
 test('bytes that are changed, cut or made up are read as the generated code reads them, or refused like it', () => {
   const change = fc.record({ at: fc.nat(400), to: fc.nat(255) });
   fc.assert(
@@ -72,7 +101,7 @@ test('bytes that are changed, cut or made up are read as the generated code read
   );
 });
 
-function outcome(decode: () => UpFrame): unknown {
+function outcome(decode: () => UpFrame | DownFrame): unknown {
   try {
     return plain(decode());
   } catch {
