@@ -7,6 +7,7 @@ import { checkClientId, checkLabels } from '../protocol/checks.ts';
 import { Device } from './device.ts';
 import type { DeviceFact } from './facts.ts';
 import { type DeviceTls, grpcDial } from './grpc-wire.ts';
+import { http2Dial } from './http2-wire.ts';
 import type { Dial } from './hub-wire.ts';
 import type { Journal } from './journal.ts';
 import type { TokenSource } from './link.ts';
@@ -47,7 +48,10 @@ export interface DeviceOptions {
   signal?: AbortSignal | undefined;
   /** Hears every fact worth logging or counting. */
   observe?: ((fact: DeviceFact) => void) | undefined;
-  /** Further options of grpc-js. */
+  /**
+   * Connects through grpc-js, with these options of its own: for HTTP proxies, or whatever else its channels can do.
+   * Default: gRPC straight over node:http2, at half the cost.
+   */
   channelOptions?: ChannelOptions | undefined;
   clock?: Clock | undefined;
   random?: (() => number) | undefined;
@@ -111,7 +115,7 @@ function partsOf({
   backoff: { minMs, maxMs, stableAfterMs = 10_000 } = {},
   handlerGraceMs = 1000,
   observe,
-  channelOptions = {},
+  channelOptions,
   clock = systemClock,
   random = Math.random,
   dial,
@@ -127,7 +131,9 @@ function partsOf({
   whole('handlerGraceMs', handlerGraceMs, 0);
   return {
     link: {
-      dial: dial ?? grpcDial({ addresses, tls, channelOptions, random }),
+      dial:
+        dial ??
+        (channelOptions ? grpcDial({ addresses, tls, channelOptions, random }) : http2Dial({ addresses, tls, random })),
       token,
       hello: { clientId, bootId: randomUUID(), journalId: journal.id, labels: { ...labels }, window, agent },
       clock,

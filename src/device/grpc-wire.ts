@@ -5,9 +5,9 @@ import {
   credentials,
   Metadata,
   type StatusObject,
-  status,
 } from '@grpc/grpc-js';
-import { HubError, type HubErrorCode } from '../errors.ts';
+import { HubError } from '../errors.ts';
+import { connectPath, errorOfStatus } from './grpc-status.ts';
 import type { Dial } from './hub-wire.ts';
 import { secureCredentials } from './secure-credentials.ts';
 import { trackedCredentials } from './tracked-credentials.ts';
@@ -30,8 +30,6 @@ export interface GrpcWireOptions {
   /** Chooses with which address to begin. Default: the first. */
   readonly random?: (() => number) | undefined;
 }
-
-const path = '/signalbox.v1.DeviceService/Connect';
 
 /**
  * Streams over gRPC. Each attempt has a connection of its own, so that a dead one is left behind for good; and, of
@@ -60,7 +58,7 @@ export function grpcDial({ addresses, tls, channelOptions, random }: GrpcWireOpt
     const client = new Client(address, tracked.credentials, options);
     const metadata = new Metadata();
     if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
-    const call = client.makeBidiStreamRequest<Buffer, Buffer>(path, same, same, metadata);
+    const call = client.makeBidiStreamRequest<Buffer, Buffer>(connectPath, same, same, metadata);
     let isOver = false;
     const free = (): void => {
       client.close();
@@ -80,7 +78,7 @@ export function grpcDial({ addresses, tls, channelOptions, random }: GrpcWireOpt
       if (isOver) return;
       isOver = true;
       free();
-      listener.onClosed(ended.code === status.OK ? undefined : errorOf(ended, address));
+      listener.onClosed(errorOfStatus(ended.code, ended.details, address));
     });
     return {
       send: (bytes) => !isOver && call.write(bytes),
@@ -109,17 +107,3 @@ function secure(tls: DeviceTls): ChannelCredentials {
 function same(bytes: Buffer): Buffer {
   return bytes;
 }
-
-function errorOf({ code, details }: StatusObject, address: string): HubError {
-  return new HubError(codes[code] ?? 'unavailable', `${address}: ${details || status[code]}`);
-}
-
-/** Statuses that mean something to a device; all others are a stream that was lost. */
-const codes: Readonly<Record<number, HubErrorCode>> = {
-  [status.INVALID_ARGUMENT]: 'invalid-argument',
-  [status.FAILED_PRECONDITION]: 'invalid-argument',
-  [status.UNAUTHENTICATED]: 'unauthenticated',
-  [status.PERMISSION_DENIED]: 'permission-denied',
-  [status.UNIMPLEMENTED]: 'unimplemented',
-  [status.RESOURCE_EXHAUSTED]: 'resource-exhausted',
-};

@@ -3,7 +3,7 @@ import { constants } from 'node:http2';
 import { Metadata, type ServerDuplexStream } from '@grpc/grpc-js';
 import { HubError, toHubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
-import { MessageSplitter } from './message-splitter.ts';
+import { MessageSplitter } from '../protocol/message-splitter.ts';
 import { type CallStatus, statusOfError } from './status.ts';
 
 /** A bidi call of grpc-js, registered with Buffer codecs. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { MessageSplitter } from '../../src/grpc/message-splitter.ts';
+import { MessageSplitter } from '../../src/protocol/message-splitter.ts';
 
 const framed = (message: Uint8Array, flag = 0): Buffer => {
   const header = Buffer.alloc(5);
