@@ -10,11 +10,7 @@ export class CommandEvent implements NewEvent {
   readonly #commandType: string;
   readonly #update: CommandUpdate;
 
-  readonly bytes: number;
-
-  /** `bytes`: what it holds on to, about. Default: the update and its result. */
-  constructor(commandType: string, update: CommandUpdate, durable: boolean, bytes = bytesOf(update)) {
-    this.bytes = bytes;
+  constructor(commandType: string, update: CommandUpdate, durable: boolean) {
     this.#commandType = commandType;
     this.#update = update;
     this.durable = durable;
@@ -32,13 +28,17 @@ export class CommandEvent implements NewEvent {
     return this;
   }
 
+  get bytes(): number {
+    return bytesOf(this.#update);
+  }
+
   toJSON(): unknown {
     return commandEventData(this.#commandType, this.#update);
   }
 }
 
 /** About what the event of an update holds on to, in bytes. */
-function bytesOf(update: CommandUpdate): number {
+export function bytesOf(update: CommandUpdate): number {
   return updateBytes + (update.state === 'succeeded' ? update.result.value.length : 0);
 }
 

@@ -1,45 +1,9 @@
 import type { HubError } from '../errors.ts';
 import { channelKey, clientChannel } from '../events/channels.ts';
-import type { NewEvent, StepSource } from '../events/event-log.ts';
 import { Alarm } from '../flow/timing-wheel.ts';
 import type { Command, CommandRecord, CommandState, CommandUpdate, Progress } from '../protocol/command.ts';
-import { CommandEvent, updateBytes } from './command-event.ts';
+import { CommandTrail, type PlainState } from './command-trail.ts';
 import type { UpdateReader } from './update-stream.ts';
-
-type ProgressUpdate = Extract<CommandUpdate, { state: 'progress' }>;
-/** A state that says no more than that it was reached. */
-export type PlainState = 'queued' | 'sent' | 'delivered' | 'started';
-
-const plainStates: readonly PlainState[] = ['queued', 'sent', 'delivered', 'started'];
-const progressStep = 4;
-const endStep = 5;
-
-/** Where the states stand in a command's life; a command only moves up. */
-const steps: Record<CommandState, number> = {
-  queued: 0,
-  sent: 1,
-  delivered: 2,
-  started: 3,
-  progress: progressStep,
-  succeeded: endStep,
-  failed: endStep,
-  rejected: endStep,
-  cancelled: endStep,
-  expired: endStep,
-  unknown: endStep,
-};
-
-/** What a command has of its progress; most never have any. */
-interface Spoken {
-  progress: ProgressUpdate | undefined;
-  item: ProgressUpdate | undefined;
-  /** Items that it has yielded. */
-  items: number;
-  /** Progress that came too soon after the last one. */
-  held: Progress | undefined;
-  /** By the clock that never goes back. */
-  lastAt: number;
-}
 
 /** How a command came to be known. */
 interface Accepted {
@@ -55,16 +19,23 @@ interface Accepted {
   readonly channel?: string | undefined;
 }
 
+/** What is kept of a command that makes progress; most never do. */
+interface Spoken {
+  /** Items that it has yielded. */
+  items: number;
+  /** Progress that came too soon after the last one. */
+  held: Progress | undefined;
+  /** By the clock that never goes back. */
+  lastAt: number;
+}
+
 type Ring = (pending: PendingCommand) => void;
 
-/**
- * A command that this process knows, from acceptance until it is forgotten some time after its end. Thousands a second
- * are made, and the newest thousands kept: its updates and events are objects only where somebody reads them.
- */
-export class PendingCommand extends Alarm implements CommandRecord, StepSource {
+/** A command that this process knows, from acceptance until it is forgotten some time after its end. */
+export class PendingCommand extends Alarm implements CommandRecord {
   readonly command: Command;
-  /** Unix ms. */
-  readonly acceptedAtMs: number;
+  /** Where it has been. */
+  readonly trail: CommandTrail;
   /** By the clock that never goes back. */
   readonly acceptedAtMonotonic: number;
   /** Position in the store; undefined for live commands. */
@@ -83,14 +54,6 @@ export class PendingCommand extends Alarm implements CommandRecord, StepSource {
   isEnding = false;
   /** Its own channel is open in the log: its updates are published there too. */
   hasOpenChannel = false;
-  #step: number;
-  /** The newest update, where it is more than a plain state or somebody asked for it. */
-  #last: CommandUpdate | undefined;
-  // When it reached the plain states, in ms after acceptance (small integers cost no memory of their own); undefined for
-  // those that it skipped or that nobody knows.
-  #sentAfter: number | undefined = undefined;
-  #deliveredAfter: number | undefined = undefined;
-  #startedAfter: number | undefined = undefined;
   #spoken: Spoken | undefined = undefined;
   #channel: string | undefined;
   /** Nearly always there is one reader: it is kept without a set. */
@@ -102,11 +65,9 @@ export class PendingCommand extends Alarm implements CommandRecord, StepSource {
   constructor(command: Command, { acceptedAtMs, monotonic, position, last, channel }: Accepted, ring: Ring) {
     super();
     this.command = command;
-    this.acceptedAtMs = acceptedAtMs;
+    this.trail = new CommandTrail(command.id, command.clientId, command.payload.type, acceptedAtMs, last);
     this.acceptedAtMonotonic = monotonic;
     this.position = position;
-    this.#last = last;
-    this.#step = last === undefined ? 0 : steps[last.state];
     this.#channel = channel;
     this.#ring = ring;
   }
@@ -117,6 +78,11 @@ export class PendingCommand extends Alarm implements CommandRecord, StepSource {
 
   get id(): string {
     return this.command.id;
+  }
+
+  /** Unix ms. */
+  get acceptedAtMs(): number {
+    return this.trail.acceptedAtMs;
   }
 
   /** Key of its client's channel. */
@@ -130,20 +96,19 @@ export class PendingCommand extends Alarm implements CommandRecord, StepSource {
   }
 
   get state(): CommandState {
-    return this.#last === undefined ? plainStates[this.#step]! : this.#last.state;
+    return this.trail.state;
   }
 
   get last(): CommandUpdate {
-    this.#last ??= this.#plain(plainStates[this.#step]!);
-    return this.#last;
+    return this.trail.last;
   }
 
   get hasEnded(): boolean {
-    return this.#step === endStep;
+    return this.trail.hasEnded;
   }
 
   get isStarted(): boolean {
-    return this.#step >= steps.started;
+    return this.trail.isStarted;
   }
 
   /** Whether somebody reads its updates. */
@@ -152,13 +117,7 @@ export class PendingCommand extends Alarm implements CommandRecord, StepSource {
   }
 
   get spoken(): Spoken {
-    this.#spoken ??= {
-      progress: undefined,
-      item: undefined,
-      items: 0,
-      held: undefined,
-      lastAt: Number.NEGATIVE_INFINITY,
-    };
+    this.#spoken ??= { items: 0, held: undefined, lastAt: Number.NEGATIVE_INFINITY };
     return this.#spoken;
   }
 
@@ -169,47 +128,27 @@ export class PendingCommand extends Alarm implements CommandRecord, StepSource {
 
   /** True when `state` would be a step forward. */
   canMoveTo(state: CommandState): boolean {
-    return state === 'progress' ? this.#step <= progressStep : steps[state] > this.#step;
+    return this.trail.canMoveTo(state);
   }
 
-  /** What a late reader is told: every state that is known, the newest item and progress, the end. */
+  /** What a late reader is told. */
   history(): CommandUpdate[] {
-    const history: CommandUpdate[] = [this.#plain('queued')];
-    if (this.#sentAfter !== undefined) history.push(this.#plain('sent'));
-    if (this.#deliveredAfter !== undefined) history.push(this.#plain('delivered'));
-    if (this.#startedAfter !== undefined) history.push(this.#plain('started'));
-    const { last } = this;
-    if (this.#spoken)
-      for (const progress of [this.#spoken.item, this.#spoken.progress])
-        if (progress && progress !== last) history.push(progress);
-    // The newest one, the end, or what another process had come to.
-    if (history.at(-1)!.state !== last.state || last.state === 'progress') history.push(last);
-    return history;
+    return this.trail.history();
   }
 
   /** Takes a step that says no more than that, and tells all readers. The caller has checked `canMoveTo`. */
   reach(state: Exclude<PlainState, 'queued'>, atMs: number): void {
-    const after = atMs - this.acceptedAtMs;
-    if (state === 'sent') this.#sentAfter = after;
-    else if (state === 'delivered') this.#deliveredAfter = after;
-    else this.#startedAfter = after;
-    this.#step = steps[state];
-    this.#last = undefined;
+    this.trail.reach(state, atMs);
     if (this.#reader?.wantsSteps) this.#reader.offer(this.last);
     if (this.#moreReaders) this.#tellMore();
   }
 
   /** Takes over progress or the end and tells all readers. The caller has checked `canMoveTo`. */
   tell(update: CommandUpdate): void {
-    if (update.state === 'progress') {
-      if (update.progress.item === undefined) this.spoken.progress = update;
-      else this.spoken.item = update;
-    }
-    this.#last = update;
-    this.#step = steps[update.state];
-    if (this.#step === endStep || this.#reader?.wantsSteps) this.#reader?.offer(update);
+    this.trail.take(update);
+    if (this.#reader && (this.hasEnded || this.#reader.wantsSteps)) this.#reader.offer(update);
     if (this.#moreReaders) this.#tellMore();
-    if (this.#step !== endStep) return;
+    if (!this.hasEnded) return;
     this.#reader = undefined;
     this.#moreReaders = undefined;
   }
@@ -239,35 +178,6 @@ export class PendingCommand extends Alarm implements CommandRecord, StepSource {
     this.#reader = undefined;
     this.#moreReaders = undefined;
     for (const reader of readers) reader?.fail(error);
-  }
-
-  /** The number under which the newest state can be asked for as an event later; undefined for progress. */
-  get step(): number | undefined {
-    return this.#step === progressStep ? undefined : this.#step;
-  }
-
-  bytesOf(step: number): number {
-    if (step === endStep) return updateBytes + this.#resultBytes;
-    // Whoever keeps a step keeps the whole command: its payload counts with the one that all of them take.
-    return step === steps.sent ? updateBytes + this.command.payload.value.length : updateBytes;
-  }
-
-  eventOf(step: number): NewEvent {
-    const update = step === endStep ? this.last : this.#plain(plainStates[step]!);
-    return new CommandEvent(this.command.payload.type, update, false, this.bytesOf(step));
-  }
-
-  get #resultBytes(): number {
-    return this.#last?.state === 'succeeded' ? this.#last.result.value.length : 0;
-  }
-
-  #plain(state: PlainState): CommandUpdate {
-    return { commandId: this.command.id, clientId: this.command.clientId, state, atMs: this.#atMs(state) };
-  }
-
-  #atMs(state: PlainState): number {
-    const after = { queued: 0, sent: this.#sentAfter, delivered: this.#deliveredAfter, started: this.#startedAfter };
-    return this.acceptedAtMs + (after[state] ?? 0);
   }
 
   #tellMore(): void {

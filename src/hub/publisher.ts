@@ -33,9 +33,10 @@ export class Publisher {
   step(pending: PendingCommand): void {
     const log = this.#log;
     if (!log) return;
-    const { step, isQueued } = pending;
+    const { trail, isQueued } = pending;
+    const { step } = trail;
     if (!isQueued && step !== undefined && log.appendStep && !pending.hasOpenChannel)
-      log.appendStep(pending.clientChannel, pending, step);
+      log.appendStep(pending.clientChannel, trail, step);
     else this.#update(pending, pending.last);
   }
 
