@@ -51,6 +51,8 @@ export function commandService(hub: ServedHub): GrpcService {
       requireScope(principal, 'commands:send');
       if (request.command === undefined) throw new HubError('invalid-argument', 'command is missing');
       const command = withDefaults(commandFromProto(request.command, principal.tenant));
+      // grpc-js holds on to the request as long as the call lives: not to the bytes of the payload, too.
+      request.command = undefined;
       // Without a signal: a caller who leaves stops watching, and its command goes on.
       return mapIterable(hub.send(command), (update) => ({ update: updateToProto(update) }));
     },

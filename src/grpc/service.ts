@@ -16,7 +16,7 @@ import type { Clock } from '../flow/clock.ts';
 import { encodeMessage, type MessageType } from '../protocol/codec.ts';
 import { authenticateCall } from './access.ts';
 import type { GrpcFact } from './facts.ts';
-import { http2StreamOf } from './raw-call.ts';
+import { forgetRequestBytes, http2StreamOf } from './raw-call.ts';
 import { type CallStatus, statusOfError } from './status.ts';
 
 /** What our implementations find in their context beside nice-grpc's own. */
@@ -155,6 +155,7 @@ class MethodHandler {
       ? (call as ServerReadableStream<unknown, unknown>)
       : (call as ServerUnaryCall<unknown, unknown>).request;
     const output = this.#run(input, context);
+    if (!this.#method.requestStream) forgetRequestBytes(call);
     if (!this.#method.responseStream) {
       const value = await output;
       context.isDone = true;
