@@ -237,6 +237,9 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
     const tried = this.#place;
     if (code !== 'client-offline' && code !== 'unavailable') return error;
     if (tried?.kind !== 'node') {
+      // This node drains, and its device is on the way to another one.
+      if (this.#roads.hub.isDraining && code === 'unavailable' && this.#waitLeftMs() > 0)
+        return this.#pause(Math.min(100, this.#waitLeftMs()));
       // A store that fences its writers knows better who holds the client.
       if (code !== 'client-offline' || this.#command.whenOffline === 'fail' || this.#refusedLeftMs() <= 0) return error;
       this.#roads.whereabouts.forget(this.#command);

@@ -268,7 +268,8 @@ class AnsweringLink {
     this.#answers.push(answer);
     this.#bytes += sizeOf(answer);
     if (this.#answers.length > maxWaiting) this.#call.reset();
-    else if (this.#bytes >= joinedBytes) this.#write();
+    // What was given up may be the last that this node has, and the next it does is to close.
+    else if (this.#bytes >= joinedBytes || answer.body?.$case === 'commands') this.#write();
     else if (!this.#isFlushing) {
       this.#isFlushing = true;
       setImmediate(() => {

@@ -1,5 +1,5 @@
 import { HubError, toHubError } from '../errors.ts';
-import { TimingWheel } from '../flow/timing-wheel.ts';
+import { Alarm, TimingWheel } from '../flow/timing-wheel.ts';
 import type { Command, CommandRecord, CommandUpdate, TerminalUpdate } from '../protocol/command.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import { Acknowledgements } from './acknowledgements.ts';
@@ -270,27 +270,27 @@ export class Hub implements CommandTransport {
    * Empties the hub: refuses new commands and devices, tells devices when to come back, and waits for running
    * commands to end. What is queued stays in the store. Calling it again waits for the same end.
    *
-   * One of several hubs waits for its devices to leave, and serves each until then; a live command that runs on goes
-   * with its device.
+   * One of several hubs serves each device until it leaves, and sends it to the others a second after its time; a live
+   * command that runs on goes with its device.
    */
   drain({ timeoutMs = 25_000, reconnectAfterMs = 1000, spreadMs = 5000 }: DrainOptions = {}): Promise<void> {
     if (this.#drain) return this.#drain.done;
     const retryAfterMs = (): number => Math.round(reconnectAfterMs + this.#settings.random() * spreadMs);
     this.#drain = { retryAfterMs, done: Promise.resolve() };
     this.#submissions.refuseAwaiting();
-    for (const session of this.#sessions) session.send(0, { $case: 'drain', value: { reconnectAfterMs, spreadMs } });
+    for (const session of this.#sessions) {
+      session.send(0, { $case: 'drain', value: { reconnectAfterMs, spreadMs } });
+      // A device leaves by itself when it has nothing to do. One that always has is sent, and takes its commands along.
+      if (this.#settings.claims)
+        this.#wheel.set(new Alarm(() => session.end(sentAway)), retryAfterMs() + busyDevicesMs);
+    }
     const idle = new Promise<void>((resolve) => {
       this.#onIdle = resolve;
       this.#noteIdle();
     });
     this.#drain.done = this.#within(idle, timeoutMs).then(() => {
       for (const session of [...this.#sessions, ...this.#greeting])
-        session.end({
-          reason: 'draining',
-          message: 'the hub is shutting down',
-          mayReconnect: true,
-          retryAfterMs: this.#settings.claims ? 0 : retryAfterMs(),
-        });
+        session.end(this.#settings.claims ? sentAway : { ...sentAway, retryAfterMs: retryAfterMs() });
       // The hubs to which the devices go ask for the live commands that are left.
       const isHandingOver = this.#settings.claims && timeoutMs > 0 && this.#hasLive();
       if (!isHandingOver) this.#onIdle = undefined;
@@ -461,5 +461,14 @@ export class Hub implements CommandTransport {
 }
 
 const maxUint32 = 2 ** 32 - 1;
+/** How a device is told to go to another hub. */
+const sentAway = {
+  reason: 'draining',
+  message: 'the hub is shutting down',
+  mayReconnect: true,
+  retryAfterMs: 0,
+} as const;
+/** A device that has something to do may stay so many ms longer than the drain said. */
+const busyDevicesMs = 1000;
 /** After a drain, devices that had to go have this many ms to turn up at another hub. */
 const handOverMs = 3000;

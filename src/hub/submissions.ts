@@ -66,11 +66,13 @@ export class Submissions {
     }
   }
 
-  /** A hub that is one of several serves the devices that have not left it yet: nobody else can. */
-  #isStillTaken({ tenant, clientId }: Command): boolean {
-    return (
-      this.#host.settings.claims !== undefined && this.#host.directory.get(tenant, clientId)?.session !== undefined
-    );
+  /**
+   * A hub that is one of several serves the devices that have not left it yet, as nobody else can; and what it stores,
+   * another one sends.
+   */
+  #isStillTaken({ tenant, clientId, whenOffline }: Command): boolean {
+    if (this.#host.settings.claims === undefined) return false;
+    return whenOffline === 'queue' || this.#host.directory.get(tenant, clientId)?.session !== undefined;
   }
 
   #submitLive(command: Command, reader: UpdateReader): void {
