@@ -8,6 +8,10 @@ import { didYouMean } from '../schemas/index.ts';
 import { parseAddress } from './addresses.ts';
 import { type PresetName, presets, type Tuning } from './presets.ts';
 
+const roles = ['all', 'hub', 'worker'] as const;
+/** What a process does. */
+export type Role = (typeof roles)[number];
+
 /** What `serve` can be told. Everything has a default; the same names stand in `signalbox.config.json`. */
 export interface ServeOptions extends Partial<Tuning> {
   /** Where devices and callers connect: `host:port` or `unix:///path`, one or several. Default: `127.0.0.1:50051`. */
@@ -63,6 +67,11 @@ export interface ServeOptions extends Partial<Tuning> {
   /** When devices may come back after a drain, in ms, and over how long they are spread. Default: 1000 and 5000. */
   drainReconnectAfterMs?: number;
   drainSpreadMs?: number;
+  /**
+   * What this process does. `all`: everything. `hub`: runs of tasks are left to workers. `worker`: runs of tasks and nothing
+   * else; needs `redis`, and `http` only where its health and metrics are to be asked for. Default: `all`.
+   */
+  role?: Role;
   /** Modules that define tasks (`defineTask`): paths of `.ts` or `.js` files. Default: none. */
   tasks?: readonly string[];
   /** Runs of tasks at once in this process. Default: 50. */
@@ -105,6 +114,7 @@ export interface ResolvedOptions extends Tuning {
   readonly drainTimeoutMs: number;
   readonly drainReconnectAfterMs: number;
   readonly drainSpreadMs: number;
+  readonly role: Role;
   readonly tasks: readonly string[];
   readonly taskConcurrency: number;
   readonly taskThreads: number;
@@ -170,6 +180,7 @@ const schema = z.strictObject({
   drainTimeoutMs: ms(0, 3_600_000).optional(),
   drainReconnectAfterMs: ms(0, 3_600_000).optional(),
   drainSpreadMs: ms(0, 3_600_000).optional(),
+  role: z.enum(roles).optional(),
   tasks: z.array(text).max(1000).optional(),
   taskConcurrency: count(100_000).optional(),
   taskThreads: count(1024).optional(),
@@ -201,12 +212,13 @@ export const optionNames = Object.keys(schema.shape) as (keyof ServeOptions)[];
  */
 export function resolveOptions(options: ServeOptions = {}, from = 'the options'): ResolvedOptions {
   const given = check(options, from);
+  const { role = 'all' } = given;
   const tuning = presets[given.preset ?? 'production'];
   const resolved: ResolvedOptions = {
     ...tuning,
     ...(Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as Partial<Tuning>),
-    grpc: list(given.grpc, '127.0.0.1:50051'),
-    http: list(given.http, '127.0.0.1:8080'),
+    grpc: list(given.grpc ?? (role === 'worker' ? false : undefined), '127.0.0.1:50051'),
+    http: list(given.http ?? (role === 'worker' ? false : undefined), '127.0.0.1:8080'),
     data: given.data ?? '.signalbox',
     auth: given.auth ?? ((given.authSecretFile ?? given.authJwks) ? 'jwt' : 'none'),
     authSecretFile: given.authSecretFile,
@@ -230,6 +242,7 @@ export function resolveOptions(options: ServeOptions = {}, from = 'the options')
     drainTimeoutMs: given.drainTimeoutMs ?? 20_000,
     drainReconnectAfterMs: given.drainReconnectAfterMs ?? 1000,
     drainSpreadMs: given.drainSpreadMs ?? 5000,
+    role,
     tasks: given.tasks ?? [],
     taskConcurrency: given.taskConcurrency ?? 50,
     taskThreads: given.taskThreads ?? availableParallelism(),
@@ -313,8 +326,12 @@ function checkTogether(options: ResolvedOptions): void {
   const refuse = (message: string): never => {
     throw new HubError('invalid-argument', message);
   };
-  if (options.grpc.length === 0 && options.http.length === 0) refuse('both grpc and http are off: nothing to serve');
-  if (options.redis !== undefined && options.grpc.length === 0)
+  const isWorker = options.role === 'worker';
+  if (isWorker && options.redis === undefined) refuse('role "worker" needs redis: that is where its runs are');
+  if (isWorker && options.grpc.length > 0) refuse('role "worker" serves no gRPC: devices and callers go to a hub');
+  if (!isWorker && options.grpc.length === 0 && options.http.length === 0)
+    refuse('both grpc and http are off: nothing to serve');
+  if (!isWorker && options.redis !== undefined && options.grpc.length === 0)
     refuse('redis makes this process one of several nodes, which reach each other by gRPC: do not switch grpc off');
   if ((options.tlsCert === undefined) !== (options.tlsKey === undefined))
     refuse('tlsCert and tlsKey belong together: give both or neither');

@@ -121,6 +121,8 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
         tasks: [...(extras.tasks ?? []), ...(await loadTasks(resolved.tasks, extras.sources?.cwd))],
         log: store.log,
         store: store.runs,
+        engine: store.taskEngine,
+        work: resolved.role !== 'hub',
         concurrency: resolved.taskConcurrency,
         threads: resolved.taskThreads,
         processes: resolved.taskProcesses,

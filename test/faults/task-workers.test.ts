@@ -90,7 +90,9 @@ describeNeeding('redis', 'workers on several nodes', () => {
         expect(events.filter(({ type }) => type === 'done')).toHaveLength(1);
         expect(events.at(-1)!.type).toBe('done');
         const attempts = events.map((event) => JSON.parse(event.dataJson()).context.attempt as number);
-        expect(attempts).toEqual([...attempts].sort((a, b) => a - b));
+        // An event that was on its way when its worker was halted may come late; no more than that.
+        const late = attempts.filter((attempt, i) => attempts.slice(0, i).some((before) => before > attempt)).length;
+        expect(late).toBeLessThanOrEqual(halted.length);
         expect(done.get(n)?.size).toBe(steps);
       }
     },

@@ -35,6 +35,7 @@ interface Options extends ProtoOptions {
   logLevel?: ServeOptions['logLevel'];
   drainTimeout?: number;
   tasks?: string[];
+  role?: ServeOptions['role'];
   json?: boolean;
 }
 
@@ -87,6 +88,13 @@ export const serve: Verb = {
         .option('--tls-ca <file>', "authority of clients' certificates (PEM)")
         .option('--allow-host <name>', 'a host name under which the gateway is reached; may be repeated', collect)
         .option('--allow-origin <url>', 'a web page that may use the gateway; may be repeated', collect)
+        .addOption(
+          new Option('--role <what>', 'all, hub (no runs of tasks) or worker (nothing else; needs --redis)').choices([
+            'all',
+            'hub',
+            'worker',
+          ]),
+        )
         .option('--tasks <file>', 'a module that exports tasks (.ts or .js); may be repeated', collect)
         .option('--redis <url>', 'Redis that several nodes share (default: REDIS_URL, or none: this process is alone)')
         .option('--redis-prefix <name>', 'what our keys in Redis begin with (default: signalbox)')
