@@ -1,7 +1,8 @@
 import { Worker } from 'node:worker_threads';
 import { HubError } from '../errors.ts';
+import { Deque } from '../flow/deque.ts';
 import type { StoreOperation, StoreOperations } from './store-operations.ts';
-import type { Call, FromThread, Health, ThreadOptions, ThrownError, ToThread } from './thread-messages.ts';
+import type { Answer, Call, FromThread, Health, ThreadOptions, ThrownError, ToThread } from './thread-messages.ts';
 
 /** What the store tells about itself. */
 export type StoreFact =
@@ -23,11 +24,15 @@ interface Waiting {
   readonly bytes: number;
 }
 
+/** Answers that are told in one turn of the event loop. */
+const answersPerTurn = 8;
+
 /** The main thread's end of the thread that owns the database. Calls of one turn of the event loop go as one message. */
 export class StoreThread {
   readonly #worker: Worker;
   readonly #options: StoreThreadOptions;
   readonly #waiting = new Map<number, Waiting>();
+  readonly #answers = new Deque<Answer>();
   #batch: Call[] = [];
   #nextId = 1;
   #waitingBytes = 0;
@@ -128,7 +133,17 @@ export class StoreThread {
     if (message.kind !== 'answers') return;
     this.#failures = message.failures;
     this.#note(message.health);
-    for (const [id, value, error] of message.answers) {
+    for (const answer of message.answers) this.#answers.push(answer);
+    // Those of an earlier message come first, and bring these along.
+    if (this.#answers.size === message.answers.length) this.#tell();
+  }
+
+  /** A few answers in one turn of the event loop: what comes of a hundred would keep live streams waiting. */
+  readonly #tell = (): void => {
+    for (let count = answersPerTurn; count > 0; count--) {
+      const answer = this.#answers.shift();
+      if (!answer) return;
+      const [id, value, error] = answer;
       const waiting = this.#waiting.get(id);
       if (!waiting) continue;
       this.#waiting.delete(id);
@@ -136,7 +151,8 @@ export class StoreThread {
       if (error) waiting.reject(errorOf(error));
       else waiting.resolve(value as never);
     }
-  }
+    if (this.#answers.size > 0) setImmediate(this.#tell);
+  };
 
   #note(health: Health): void {
     const before = this.#health;
