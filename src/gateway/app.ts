@@ -16,6 +16,7 @@ import { parseJsonBody } from './json-body.ts';
 import { problem, problemHeaders, problemOf, problemType, RequestError } from './problem.ts';
 import type { App, Room } from './room.ts';
 import { RouteTable } from './route-table.ts';
+import { addArchiveRoutes, noArchive } from './routes/archive.ts';
 import { addChannelRoutes } from './routes/channels.ts';
 import { addClientRoutes } from './routes/clients.ts';
 import { addCommandRoutes } from './routes/commands.ts';
@@ -115,6 +116,7 @@ export async function createApp(room: Room, allowedHosts: readonly string[] | un
   addCommandRoutes(app, room);
   addChannelRoutes(app, room);
   addTicketRoutes(app, room);
+  addArchiveRoutes(app, options.archive ?? noArchive);
   addLoginRoutes(app, options.login ?? noLogin);
   if (options.tasks !== undefined) addTaskRoutes(app, room, options.tasks);
   addSystemRoutes(app, room);

@@ -1,6 +1,7 @@
 import type { Login } from '../auth/password-login.ts';
 import type { Authenticator } from '../auth/principal.ts';
 import type { TicketBooth } from '../auth/ticket-booth.ts';
+import type { EventArchive } from '../events/event-archive.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Clock } from '../flow/clock.ts';
 import type { ShownClients } from '../hub/client-info.ts';
@@ -45,6 +46,8 @@ export interface GatewayOptions {
   /** Limits how many event streams a subject has open at once in all gateways that share a store. They stay their
    *  owner's. Default: none. */
   readonly leases?: StreamLeases | undefined;
+  /** Finds stored events across channels. Default: none, which is said. */
+  readonly archive?: EventArchive | undefined;
   /** Login by name and password. Default: none, which is said. */
   readonly login?: Login | undefined;
   /** Background work that can be triggered and watched. They stay their owner's. Default: none, and no such routes. */

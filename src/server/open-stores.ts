@@ -19,8 +19,8 @@ export async function openStores(options: ResolvedOptions, parts: Parts, observe
     const commands = parts.add('command store', memoryCommandStore(), (each) => each.close());
     return { log, commands, runs: memoryRunStore() };
   }
-  const { log, commands, runs } = parts.add('store', await openSqlite({ directory: data, observe }), (each) =>
+  const { log, commands, runs, archive } = parts.add('store', await openSqlite({ directory: data, observe }), (each) =>
     each.close(),
   );
-  return { log, commands, runs };
+  return { log, commands, runs, archive };
 }

@@ -188,6 +188,7 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
           },
           leases,
           tasks,
+          archive: store.archive,
           login: await loginFor(resolved),
           tickets: ticketBooth(),
           types: extras.types ?? schemasFromDescriptors(Buffer.from(descriptors, 'base64')),

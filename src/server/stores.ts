@@ -1,4 +1,5 @@
 import type { ClientDirectory } from '../cluster/index.ts';
+import type { EventArchive } from '../events/event-archive.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { CommandStore } from '../hub/index.ts';
 import type { LeaseStore } from '../leases/index.ts';
@@ -8,6 +9,8 @@ import type { RunStore, TaskEngine } from '../tasks/index.ts';
 export interface Stores {
   readonly log: EventLog;
   readonly commands: CommandStore;
+  /** Finds durable events across channels. */
+  readonly archive?: EventArchive;
   readonly runs: RunStore;
   /** What brings runs to the workers of all nodes. Without one they are found in the store. */
   readonly taskEngine?: TaskEngine;

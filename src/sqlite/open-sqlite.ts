@@ -1,4 +1,5 @@
 import { HubError, toHubError } from '../errors.ts';
+import type { EventArchive } from '../events/event-archive.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { EventTail, type EventTailOptions } from '../events/event-tail.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
@@ -6,6 +7,7 @@ import type { CommandStore } from '../hub/command-store.ts';
 import type { LeaseStore } from '../leases/lease-store.ts';
 import type { RunStore } from '../tasks/run-store.ts';
 import { sqliteCommandStore } from './sqlite-command-store.ts';
+import { sqliteEventArchive } from './sqlite-event-archive.ts';
 import { SqliteEventLog } from './sqlite-event-log.ts';
 import { sqliteLeaseStore } from './sqlite-lease-store.ts';
 import { sqliteRunStore } from './sqlite-run-store.ts';
@@ -43,6 +45,8 @@ export interface SqliteOptions {
 export interface SqliteStore {
   readonly commands: CommandStore;
   readonly log: EventLog;
+  /** The durable events, to be looked for across channels. */
+  readonly archive: EventArchive;
   /** Leases that outlive this process by their `ttlMs`, for what outlives it too. */
   readonly leases: LeaseStore;
   /** Runs of tasks. What another process had claimed before it ended is up to be claimed at once. */
@@ -99,6 +103,7 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteStore> {
   return {
     commands: sqliteCommandStore(thread),
     log,
+    archive: sqliteEventArchive(thread),
     leases: sqliteLeaseStore(thread, leaseNow),
     runs: sqliteRunStore(thread),
     close: () => (closing ??= close()),

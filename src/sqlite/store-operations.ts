@@ -1,4 +1,5 @@
 import type { Database } from 'better-sqlite3';
+import { ArchiveTable } from './archive-table.ts';
 import { CommandTable } from './command-table.ts';
 import { type EventRetention, EventTable } from './event-table.ts';
 import { LeaseTable } from './lease-table.ts';
@@ -10,6 +11,7 @@ export function storeOperations(db: Database, retention: EventRetention) {
   const events = new EventTable(db, retention);
   const leases = new LeaseTable(db);
   const runs = new RunTable(db);
+  const archive = new ArchiveTable(db);
   return {
     add: commands.add.bind(commands),
     markSent: commands.markSent.bind(commands),
@@ -42,6 +44,7 @@ export function storeOperations(db: Database, retention: EventRetention) {
     lastFrom: events.lastFrom.bind(events),
     readEvents: events.read.bind(events),
     listLeases: leases.list.bind(leases),
+    searchEvents: archive.search.bind(archive),
     getRun: runs.get.bind(runs),
     listRuns: runs.list.bind(runs),
     unannouncedRuns: runs.unannounced.bind(runs),
@@ -67,6 +70,7 @@ export const readOperations: ReadonlySet<StoreOperation> = new Set<StoreOperatio
   'lastFrom',
   'readEvents',
   'listLeases',
+  'searchEvents',
   'getRun',
   'listRuns',
   'unannouncedRuns',

@@ -264,6 +264,7 @@ test('every route is described, completely, in /openapi.json', async () => {
       "get /metrics",
       "get /openapi.json",
       "get /ready",
+      "get /v1/archive",
       "get /v1/channels/{name}/history",
       "get /v1/clients",
       "get /v1/clients/{id}",

@@ -5,6 +5,7 @@ import { clients } from './clients.ts';
 import { command } from './command.ts';
 import { device } from './device.ts';
 import { doctor } from './doctor.ts';
+import { events } from './events.ts';
 import { fleet } from './fleet.ts';
 import { nodes } from './nodes.ts';
 import { send } from './send.ts';
@@ -24,6 +25,7 @@ export const verbs: readonly Verb[] = [
   clients,
   nodes,
   watch,
+  events,
   cancel,
   command,
   task,
