@@ -40,6 +40,8 @@ export interface Actor<V extends Verbs> {
   /** Verbs that every actor has. */
   own<K extends keyof StandardVerbs>(verb: K): Promise<Awaited<ReturnType<StandardVerbs[K]>>>;
   stop(): Promise<void>;
+  /** Ends it at once, as if it had crashed. */
+  kill(): Promise<void>;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: an actor of any kind
@@ -112,6 +114,10 @@ function actorOf<V extends Verbs>(name: string, child: ChildProcess): Actor<V> {
     name,
     call: (verb, ...[value]) => ask(verb, value),
     own: (verb) => ask(verb, undefined),
+    async kill() {
+      child.kill('SIGKILL');
+      await ended;
+    },
     async stop() {
       // An actor ends by itself when nobody asks any more: so it writes its profile and removes its files.
       if (child.connected) child.disconnect();

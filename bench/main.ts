@@ -5,16 +5,27 @@ import { existsSync, readFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { cluster } from './cluster.ts';
 import { commands } from './commands.ts';
 import { type Bench, type Figure, Stage } from './harness.ts';
 import { idle } from './idle.ts';
 import { queued } from './queued.ts';
 import { resume } from './resume.ts';
 import { rpc } from './rpc.ts';
+import { simulateCluster } from './simulate-cluster.ts';
 import { sse } from './sse.ts';
 import { table } from './table.ts';
 
-const benches: Record<string, (bench: Bench) => Promise<void>> = { commands, rpc, queued, sse, idle, resume };
+const benches: Record<string, (bench: Bench) => Promise<void>> = {
+  commands,
+  rpc,
+  queued,
+  sse,
+  idle,
+  resume,
+  cluster,
+  'simulate-cluster': simulateCluster,
+};
 
 const { values: flags, positionals } = parseArgs({
   options: {
@@ -24,7 +35,7 @@ const { values: flags, positionals } = parseArgs({
   },
   allowPositionals: true,
 });
-const names = positionals.length > 0 ? positionals : Object.keys(benches);
+const names = positionals.length > 0 ? positionals : Object.keys(benches).filter((name) => name !== 'simulate-cluster');
 for (const name of names)
   if (!Object.hasOwn(benches, name)) stop(`unknown bench "${name}"; there are: ${Object.keys(benches).join(', ')}`);
 
