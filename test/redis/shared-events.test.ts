@@ -56,6 +56,13 @@ function silentHoles(seen: readonly LogEvent[]): number[] {
 }
 
 const durable = (n: number, more: Partial<NewEvent> = {}) => newEvent(n, { durable: true, ...more });
+/** How many channels somebody is interested in. */
+const countInterest = `
+local time, wanted = redis.call('TIME'), 0
+for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':*:ev:interest')) do
+  wanted = wanted + redis.call('ZCOUNT', key, time[1] * 1000, '+inf')
+end
+return wanted`;
 /** What was appended at this node is in Redis (or was skipped). */
 const settled = (log: RedisEventLog, channel: string) => log.lastFrom(channel, 'nobody');
 
@@ -143,23 +150,26 @@ describeNeeding('redis', 'events of several nodes', () => {
     });
 
     test('are told as a gap to a watcher who comes back, and only if there were any', async () => {
-      const options = { interestMs: 150, sweepMs: 20 };
+      const options = { interestMs: 500, sweepMs: 20 };
       const [a, b, c] = (await nodes(3, options)) as [RedisEventLog, RedisEventLog, RedisEventLog];
       await a.append('t/client.p', durable(1));
       const watcher = watching(b, 't/client.p', 'start');
       await watcher.has(1);
+      // By asking, it has heard that somebody watches.
+      await a.end('t/client.p');
       a.append('t/client.p', newEvent(2));
       await watcher.has(2);
       expect(watcher.seen).toEqual([1, 2]);
       const cursor = await watcher.leave();
       // Nothing happened meanwhile: nothing is told.
-      await sleep(300);
+      await sleep(100);
       const again = watching(c, 't/client.p', cursor);
       await sleep(100);
       const later = await again.leave();
       expect(again.seen).toEqual([]);
       // Nobody is interested, until everybody knows.
-      await sleep(1500);
+      await until(async () => Number(await server.call('EVAL', countInterest, 0, prefix)) === 0);
+      await sleep(2000);
       a.append('t/client.p', newEvent(3));
       a.append('t/client.p', newEvent(4));
       await a.append('t/client.p', durable(5));
@@ -276,7 +286,7 @@ describeNeeding('redis', 'events of several nodes', () => {
   describe('P17: pub/sub is a hint', () => {
     test('without it all arrives within two seconds, as without a watch', async () => {
       await using proxy = await MuteProxy.open(server.port);
-      const muted = (await nodes(3, { subscriberUrl: proxy.url })) as RedisEventLog[];
+      const muted = (await nodes(3, { subscriberUrl: proxy.url, sweepMs: 250 })) as RedisEventLog[];
       const channels = Array.from({ length: 20 }, (_, i) => `t/client.${i}`);
       const late: number[] = [];
       const sentAt = new Map<string, number>();
@@ -322,7 +332,7 @@ describeNeeding('redis', 'events of several nodes', () => {
     const watcher = watching(b, 't/x', 'start');
     await watcher.has(3);
     const client = server.client();
-    for (const key of await keys()) await client.del(key);
+    await client.del(...(await keys()));
     client.disconnect();
     await a.append('t/x', durable(4));
     await watcher.has(5);
