@@ -122,6 +122,8 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
         log: store.log,
         store: store.runs,
         engine: store.taskEngine,
+        // A worker holds no devices: its tasks command them over a hub, as the environment says.
+        transport: resolved.role === 'worker' ? undefined : served,
         work: resolved.role !== 'hub',
         concurrency: resolved.taskConcurrency,
         threads: resolved.taskThreads,

@@ -1,6 +1,7 @@
 import { HubError } from '../errors.ts';
 import { Backoff } from '../flow/backoff.ts';
 import type { Clock } from '../flow/clock.ts';
+import type { CommandTransport } from '../protocol/command-transport.ts';
 import type { ActiveRun } from './active-run.ts';
 import { contextOf } from './announcer.ts';
 import type { Task } from './define-task.ts';
@@ -15,6 +16,7 @@ export interface AttemptSetting {
   readonly clock: Clock;
   readonly random: () => number;
   readonly maxResultBytes: number;
+  readonly transport: CommandTransport | undefined;
   readonly worker: { readonly sink: StreamSink; checkpoint(active: ActiveRun, data: string): Promise<void> };
 }
 
@@ -42,6 +44,7 @@ export async function attempt(task: Task, active: ActiveRun, setting: AttemptSet
     const host: JobHost = {
       sink: setting.worker.sink,
       signal: active.signal,
+      transport: setting.transport,
       checkpoint: (data) => setting.worker.checkpoint(active, data),
     };
     const done = active.signal.aborted

@@ -1,5 +1,7 @@
+import { commandClient } from '../commands/index.ts';
 import { HubError } from '../errors.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
+import type { CommandTransport } from '../protocol/command-transport.ts';
 import type { Task } from './define-task.ts';
 import type { RunError } from './run.ts';
 import { parseWith } from './standard-schema.ts';
@@ -25,6 +27,8 @@ export interface JobHost {
   readonly sink: StreamSink;
   readonly signal: AbortSignal;
   checkpoint(data: string): Promise<void>;
+  /** The road to devices. Default: the one that the environment names. */
+  readonly transport?: CommandTransport | undefined;
 }
 
 /** Does a job. Resolves to its result as JSON text; rejects with what the task threw. */
@@ -68,6 +72,12 @@ export async function perform(task: Task, job: Job, host: JobHost, clock: Clock 
     data: (data) => noted(stream.data(data)),
     error: (message, details) => noted(stream.error(message, details)),
     pipe: (source, options) => stream.pipe(source, options),
+    commands: (definition, options) =>
+      commandClient(definition, {
+        tenant: job.tenant,
+        ...(host.transport && { transport: host.transport }),
+        ...options,
+      }),
     checkpoint: (state) => host.checkpoint(jsonOf(state, `checkpoint of task ${task.id}`, job.maxResultBytes)),
   };
   const returned = await task.run(input as never, context as never);

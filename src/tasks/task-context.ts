@@ -1,3 +1,5 @@
+import type { CommandClient, CommandClientOptions } from '../commands/index.ts';
+import type { ServiceDefinition } from '../protocol/service-definition.ts';
 import type { OutputOf, StandardSchema } from './standard-schema.ts';
 import type { LogLevel, StreamContext } from './stream-context.ts';
 
@@ -36,6 +38,11 @@ export interface TaskContext<Events extends EventSchemas = EventSchemas> {
    * and returned as one, other things go one by one.
    */
   pipe(source: AsyncIterable<unknown> | Iterable<unknown>, options?: { rollUpMs?: number }): Promise<string>;
+  /**
+   * A device as an object, over the hub of this process; in a thread or process of its own over the hub that
+   * `SIGNALBOX_ADDRESS` names. Options as of `commandClient`.
+   */
+  commands<D extends ServiceDefinition>(definition: D, options: CommandClientOptions): CommandClient<D>;
   /** Keeps where the work stands, for the attempt after a crash or failure. Resolves once it is on disk. */
   checkpoint(state: unknown): Promise<void>;
 }

@@ -3,6 +3,7 @@ import { channelKey } from '../events/channels.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { Backoff } from '../flow/backoff.ts';
 import type { Clock } from '../flow/clock.ts';
+import type { CommandTransport } from '../protocol/command-transport.ts';
 import { ActiveRun } from './active-run.ts';
 import type { Announcer } from './announcer.ts';
 import { contextOf } from './announcer.ts';
@@ -26,6 +27,7 @@ export interface TaskWorkerOptions {
   readonly leaseMs: number;
   readonly maxCrashes: number;
   readonly maxResultBytes: number;
+  readonly transport: CommandTransport | undefined;
   readonly clock: Clock;
   readonly random: () => number;
   readonly observe: (fact: TaskFact) => void;
@@ -163,12 +165,12 @@ export class TaskWorker implements EngineWorker {
   }
 
   async #perform(active: ActiveRun): Promise<void> {
-    const { tasks, hosts, clock, random, maxResultBytes, observe } = this.#options;
+    const { tasks, hosts, clock, random, maxResultBytes, transport, observe } = this.#options;
     const { run } = active;
     try {
       this.#tellStart(run);
       const task = tasks.get(run.task)!;
-      const end = await attempt(task, active, { hosts, clock, random, maxResultBytes, worker: this });
+      const end = await attempt(task, active, { hosts, clock, random, maxResultBytes, transport, worker: this });
       if (active.stopped?.kind === 'lost') {
         observe({ kind: 'run-lost', tenant: run.tenant, runId: run.id, task: run.task });
         return;

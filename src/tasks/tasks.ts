@@ -4,6 +4,7 @@ import type { EventLog } from '../events/event-log.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
 import { uniqueId } from '../flow/unique-id.ts';
 import { checkCommandId, checkTenant } from '../protocol/checks.ts';
+import type { CommandTransport } from '../protocol/command-transport.ts';
 import { Announcer } from './announcer.ts';
 import type { Task, TaskInput, TaskOutput } from './define-task.ts';
 import type { TaskFact } from './facts.ts';
@@ -26,6 +27,8 @@ export interface TasksOptions extends HostPoolsOptions {
   readonly store?: RunStore | undefined;
   /** What brings runs to workers. Default: the embedded engine, which looks into the store. */
   readonly engine?: TaskEngine | undefined;
+  /** The road that `ctx.commands` takes to devices: a hub. Default: the one that the environment names. */
+  readonly transport?: CommandTransport | undefined;
   /** Whether runs are done here, or only triggered and watched. Default: true. */
   readonly work?: boolean | undefined;
   /** Runs at once here. Default: 50. */
@@ -126,6 +129,7 @@ export class Tasks {
       leaseMs: options.leaseMs ?? 8000,
       maxCrashes: options.maxCrashes ?? 10,
       maxResultBytes: options.maxResultBytes ?? 2 ** 20,
+      transport: options.transport,
       clock,
       random,
       observe,

@@ -234,3 +234,13 @@ test('streams/tokens.ts: a reload in the middle of an answer goes on where it wa
   expect(lines[0]).toMatch(/^before the reload: A gap is never silent/);
   expect(lines[2]).toMatch(/^whole: true/);
 });
+
+test('tasks/rollout.ts: a fleet rollout goes on after its hub was closed, and stops at its threshold', async () => {
+  const lines = await runExample('tasks/rollout.ts');
+  expect(lines).toEqual([
+    'a second one: resource-exhausted',
+    'before: pump-1 pump-2',
+    'after: pump-1 pump-2 pump-3 pump-4 pump-5 pump-6',
+    'of task rollout failed: aborted: nobody-1, nobody-2 did not take it (invalid-argument)',
+  ]);
+});
