@@ -1,0 +1,1 @@
+export * from '../../src/redis/index.ts';
