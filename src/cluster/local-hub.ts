@@ -41,7 +41,7 @@ export interface LocalHub {
   get(tenant: string, commandId: string): Promise<CommandRecord>;
   list(filter: CommandQuery): Promise<CommandRecord[]>;
   cancel(tenant: string, commandId: string, reason: string): Promise<CommandUpdate>;
-  held(): (ClientClaim & { readonly epoch: number })[];
+  held(from?: number, count?: number): (ClientClaim & { readonly epoch: number })[];
   lost(tenant: string, clientId: string, epoch: number): void;
   yield(tenant: string, clientId: string, epoch: number): MovedCommand[];
   renewed(tenant: string, clientId: string, epoch: number): void;

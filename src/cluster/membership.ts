@@ -269,10 +269,8 @@ export class Membership {
   /** Hints may be lost: a few clients are looked up at a time, all of them in turn. */
   async #check(): Promise<void> {
     for (const [key, { client, epoch }] of this.#unreleased) this.#release(key, client, epoch);
-    const all = this.#hub?.held() ?? [];
-    if (this.#checkFrom >= all.length) this.#checkFrom = 0;
-    const some = all.slice(this.#checkFrom, this.#checkFrom + checkedPerSecond);
-    this.#checkFrom += some.length;
+    const some = this.#hub?.held(this.#checkFrom, checkedPerSecond) ?? [];
+    this.#checkFrom = some.length < checkedPerSecond ? 0 : this.#checkFrom + some.length;
     if (some.length === 0) return;
     const holders = await this.#options.directory.holders(some);
     const instance = this.#instance;

@@ -33,7 +33,7 @@ interface Asker {
   hasLeft: boolean;
 }
 
-/** A message is closed at this size; what is in it may be larger. */
+/** A message holds no more than this; one ask may be larger. */
 const joinedBytes = 256 * 1024;
 /** Asks that may wait for the link to open, or for the wire to take more. */
 const maxWaiting = 100_000;
@@ -253,10 +253,14 @@ class Stream {
   #write(): void {
     if (this.#phase !== 'welcomed' || !this.#isWritable || this.#asks.length === 0) return;
     while (this.#asks.length > 0 && this.#isWritable) {
-      // Whole asks up to the size that a message may have.
-      let count = 0;
-      for (let bytes = 0; count < this.#asks.length && bytes < joinedBytes; count++)
+      // Whole asks up to the size that a message may have; one that is larger goes alone.
+      let count = 1;
+      let bytes = sizeOf(this.#asks[0]!);
+      while (count < this.#asks.length) {
         bytes += sizeOf(this.#asks[count]!);
+        if (bytes > joinedBytes) break;
+        count++;
+      }
       const asks = count === this.#asks.length ? this.#asks : this.#asks.slice(0, count);
       this.#asks = count === this.#asks.length ? [] : this.#asks.slice(count);
       for (const { number } of asks) {

@@ -223,13 +223,18 @@ export class Hub implements CommandTransport {
     return pending.last;
   }
 
-  /** The clients that are connected here, as they were claimed. */
-  held(): (ClaimedClient & { readonly epoch: number })[] {
-    return [...this.#sessions].map(({ client, epoch, stream }) => {
+  /** The clients that are connected here, as they were claimed: `count` of them from number `from`. Default: all. */
+  held(from = 0, count = Number.POSITIVE_INFINITY): (ClaimedClient & { readonly epoch: number })[] {
+    const held: (ClaimedClient & { readonly epoch: number })[] = [];
+    let at = 0;
+    for (const { client, epoch, stream } of this.#sessions) {
+      if (at++ < from) continue;
+      if (held.length >= count) break;
       const { tenant, id: clientId } = client;
-      const { labels, agent } = this.#directory.getOrAdd(tenant, clientId);
-      return { tenant, clientId, labels, agent, peer: stream.peer, epoch };
-    });
+      const { labels = {}, agent = '' } = this.#directory.get(tenant, clientId) ?? {};
+      held.push({ tenant, clientId, labels, agent, peer: stream.peer, epoch });
+    }
+    return held;
   }
 
   /** Another hub holds this client, with this epoch: its stream here ends. News that is older than the stream is ignored. */

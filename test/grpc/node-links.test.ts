@@ -70,6 +70,23 @@ test('all that a node asks is answered over one link, many at once', async () =>
   await expect(link.settle(testCommand())).rejects.toMatchObject({ code: 'client-offline' });
 });
 
+test('a large payload goes alone, and costs the others on the link nothing', async () => {
+  const { hub, node } = await open();
+  const link = linkTo(node);
+  const device = scriptedDevice(hub);
+  await device.hello();
+  const sizes = [200_000, 1024 * 1024, 10, 200_000, 1024 * 1024];
+  const ends = sizes.map((size) =>
+    link.settle(testCommand({ payload: { type: 'test.Do', value: new Uint8Array(size) } })),
+  );
+  for (const [i, size] of sizes.entries()) {
+    const command = await device.command(i + 1);
+    expect(command.payload?.value.length).toBe(size);
+    device.succeed(command.id, { type: 'test.Done', value: new Uint8Array(size) });
+  }
+  for (const [i, end] of ends.entries()) expect(await end).toMatchObject({ result: { value: { length: sizes[i] } } });
+});
+
 test('a client is given up with its live commands, as they stand', async () => {
   const { hub, node } = await open();
   const device = scriptedDevice(hub);
