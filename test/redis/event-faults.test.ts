@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { toHubError } from '../../src/errors.ts';
 import { watchEvents } from '../../src/events/watch-events.ts';
+import { openRedis } from '../../src/redis/index.ts';
 import type { RedisEventLog } from '../../src/redis/redis-event-log.ts';
 import { type FaultProxy, faultProxy } from '../../src/testing/index.ts';
 import { newEvent, numberOf, readAll } from '../contracts/event-log.ts';
@@ -97,6 +98,43 @@ describeNeeding('redis', 'events while Redis is in trouble', () => {
     });
   });
 
+  test('nor do they double events without a number of their own, nor lose any that was taken', async () => {
+    const log = await openNode({ url: `redis://${proxy.address}`, prefix: 'p', timeoutMs: 500, sweepMs: 200 });
+    const taken: number[] = [];
+    let isOver = false;
+    const trouble = (async () => {
+      while (!isOver) {
+        await sleep(60);
+        proxy.blackHole('down');
+        await sleep(20);
+        proxy.heal();
+      }
+    })();
+    for (let n = 1; n <= 150; n++) {
+      try {
+        await log.append('t/x', newEvent(n, { durable: true }));
+        taken.push(n);
+      } catch (error) {
+        expect(toHubError(error).code).toBe('unavailable');
+      }
+      await sleep(4);
+    }
+    isOver = true;
+    await trouble;
+    let found: number[] = [];
+    await until(async () => {
+      try {
+        found = (await readAll(log, 't/x')).numbers;
+        return true;
+      } catch {
+        return false;
+      }
+    });
+    expect(found).toEqual([...new Set(found)].sort((a, b) => a - b));
+    expect(taken.filter((n) => !found.includes(n))).toEqual([]);
+    expect(taken.length).toBeGreaterThan(75);
+  });
+
   test('connections that are cut cost nothing', async () => {
     await survives(150, 5, async () => {
       for (let i = 0; i < 15; i++) {
@@ -148,6 +186,32 @@ describeNeeding('redis', 'events while Redis is in trouble', () => {
     expect(found.some((item) => 'kind' in item && item.kind === 'gap')).toBe(true);
     expect(numbers[0]).toBe(1);
     expect(numbers).toContain(99);
+  });
+});
+
+describeNeeding('redis', 'events on a replica', () => {
+  test('with durability "replicated" what was taken is on the replica, when the primary is gone', async () => {
+    await using primary = await RedisServer.start();
+    await using replica = await RedisServer.start({ replicaOf: primary });
+    await using store = await openRedis({ url: primary.url, durability: 'replicated' });
+    const channels = Array.from({ length: 20 }, (_, i) => `t/client.${i}`);
+    for (let n = 1; n <= 10; n++)
+      await Promise.all(channels.map((channel) => store.log.append(channel, newEvent(n, { durable: true }))));
+    const { epoch } = store.log;
+    await primary.kill();
+    await replica.call('REPLICAOF', 'NO', 'ONE');
+    await using promoted = await openRedis({ url: replica.url });
+    expect(promoted.log.epoch).toBe(epoch);
+    for (const channel of channels)
+      expect((await readAll(promoted.log, channel)).numbers).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  });
+
+  test('without a replica no durable event is taken, and nobody waits for ever', async () => {
+    await using primary = await RedisServer.start();
+    await using store = await openRedis({ url: primary.url, durability: 'replicated', timeoutMs: 300 });
+    await expect(store.log.append('t/x', newEvent(1, { durable: true }))).rejects.toMatchObject({
+      code: 'unavailable',
+    });
   });
 });
 
