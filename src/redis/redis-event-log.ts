@@ -1,65 +1,22 @@
 import { HubError, toHubError } from '../errors.ts';
 import type { EventLog, EventPage, NewEvent, Position } from '../events/event-log.ts';
-import { EventTail, type EventTailOptions } from '../events/event-tail.ts';
+import { EventTail } from '../events/event-tail.ts';
 import { dataJson, readableJson } from '../events/kept-event.ts';
 import { uniqueId } from '../flow/unique-id.ts';
 import type { RedisConnection } from './connection.ts';
+import { eventLimits, type RedisEventLogOptions } from './event-log-options.ts';
 import { eventsOf, type Look, pageOf } from './event-pages.ts';
-import { epochScript, lookScript, pruneScript, sweepScript } from './event-scripts.ts';
+import { epochScript, lookScript } from './event-scripts.ts';
 import { EventShard } from './event-shard.ts';
+import { EventSweep } from './event-sweep.ts';
 import { shardOf, shardPrefix, shards as standardShards } from './keys.ts';
-import type { RedisSubscriber } from './subscriber.ts';
 import { WatchedChannel } from './watched-channel.ts';
-
-export interface RedisEventLogOptions {
-  /** Stays its owner's. */
-  readonly connection: RedisConnection;
-  /** Brings wake-ups; without them all is seen with the next sweep. Stays its owner's. */
-  readonly subscriber: RedisSubscriber;
-  /**
-   * What becomes of events that are not durable (updates of live commands, presence): kept while somebody on any node
-   * watches their channel, or always. Default: `watched`.
-   */
-  readonly keepVolatile?: 'watched' | 'always' | undefined;
-  /** Events kept per channel. Default: 10,000. */
-  readonly maxEvents?: number | undefined;
-  /** Bytes of data kept per channel. Default: 16 MiB. */
-  readonly maxEventBytes?: number | undefined;
-  /** Events older than this are forgotten, in ms. Default: 7 days. */
-  readonly maxEventAgeMs?: number | undefined;
-  /** The same for channels of commands, and for channels without events. Default: 24 hours. */
-  readonly maxCommandAgeMs?: number | undefined;
-  /** Bytes kept in all channels together; beyond it the quietest are forgotten. Default: 512 MiB. */
-  readonly maxTotalBytes?: number | undefined;
-  /** Channels kept; beyond it the quietest are forgotten. Default: 1,000,000. */
-  readonly maxChannels?: number | undefined;
-  /** Producers remembered per channel. Default: 64. */
-  readonly maxProducers?: number | undefined;
-  /** How often is looked for what no wake-up told, in ms. Default: 750. */
-  readonly sweepMs?: number | undefined;
-  /** How long a channel stays watched after its last reader, in ms. Default: 30,000. */
-  readonly interestMs?: number | undefined;
-  /** Updates of commands whose channels nobody watches, in the memory of the node that has the command. */
-  readonly memory?: Omit<EventTailOptions, 'clock'> | undefined;
-  /** Replicas that have to confirm a durable event. Default: 0. */
-  readonly replicas?: number | undefined;
-  /** A connection for appends that wait for replicas; stays its owner's. Default: `connection`. */
-  readonly writing?: RedisConnection | undefined;
-  /** Events, and bytes of them, that may wait for Redis; beyond it they are refused. Default: 50,000 and 64 MiB. */
-  readonly maxWaitingEvents?: number | undefined;
-  readonly maxWaitingBytes?: number | undefined;
-  /** Parts that channels are spread over; the same for all who ever use this Redis. Default: 64. */
-  readonly shards?: number | undefined;
-}
 
 /** Fewest entries read at once, and about how many bytes of them. */
 const minRead = 128;
 const readBytes = 1024 * 1024;
-/** Every so many sweeps all interest of a shard is read anew. */
-const fullSweepEvery = 32;
 /** Channels of commands that this node has opened, remembered. */
 const maxOpened = 20_000;
-const pruneSlice = 200;
 
 const isCommand = (channel: string): boolean => channel.startsWith('command.', channel.indexOf('/') + 1);
 
@@ -85,6 +42,7 @@ export class RedisEventLog implements EventLog {
   readonly #options: RedisEventLogOptions;
   readonly #connection: RedisConnection;
   readonly #shards: readonly EventShard[];
+  readonly #sweep: EventSweep;
   readonly #wakes: string;
   readonly #keepsAll: boolean;
   readonly #interestMs: number;
@@ -96,9 +54,6 @@ export class RedisEventLog implements EventLog {
   #history: (channel: string) => readonly NewEvent[] | undefined = () => undefined;
   #epoch = 1;
   #restarting: Promise<void> | undefined;
-  #sweeps = 0;
-  #sweeping: Promise<void> | undefined;
-  #stopTimer: () => void = () => undefined;
   #isClosed = false;
 
   /** Use `openRedisEventLog`. */
@@ -110,24 +65,14 @@ export class RedisEventLog implements EventLog {
     this.#interestMs = options.interestMs ?? 30_000;
     this.#wakes = `${connection.prefix}:ev:`;
     this.#backlog = new EventTail(1, { ...memory, clock: connection.settings.clock });
-    const commandAgeMs = options.maxCommandAgeMs ?? 24 * 3600_000;
+    const limits = eventLimits(options, shards);
     const host = {
+      ...limits,
       connection,
       writer: uniqueId(),
       wakes: this.#wakes,
-      maxChannels: Math.max(1, Math.ceil((options.maxChannels ?? 1_000_000) / shards)),
-      appendLimits: [
-        options.maxEvents ?? 10_000,
-        options.maxEventBytes ?? 16 * 2 ** 20,
-        options.maxEventAgeMs ?? 7 * 24 * 3600_000,
-        commandAgeMs,
-        Math.ceil((options.maxTotalBytes ?? 512 * 2 ** 20) / shards),
-        options.maxProducers ?? 64,
-      ],
       replicas: options.replicas ?? 0,
       writing: options.writing ?? connection,
-      maxWaitingSteps: Math.max(1, Math.ceil((options.maxWaitingEvents ?? 50_000) / shards)),
-      maxWaitingBytes: Math.max(1, Math.ceil((options.maxWaitingBytes ?? 64 * 2 ** 20) / shards)),
       epoch: () => this.#epoch,
       onEpoch: (epoch: number) => {
         this.#epoch = Math.max(this.#epoch, epoch);
@@ -140,6 +85,17 @@ export class RedisEventLog implements EventLog {
       { length: shards },
       (_, index) => new EventShard(index, shardPrefix(connection.prefix, index), host),
     );
+    this.#sweep = new EventSweep({
+      clock: connection.settings.clock,
+      shards: this.#shards,
+      everyMs: options.sweepMs ?? 750,
+      interestMs: this.#interestMs,
+      ...limits,
+      watched: () => this.#watched.values(),
+      shardOf: (channel) => this.#shardOf(channel),
+      onWanted: (shard, channel, since) => this.#learn(shard, channel, since),
+      onFailed: host.onFailed,
+    });
   }
 
   get epoch(): number {
@@ -149,17 +105,16 @@ export class RedisEventLog implements EventLog {
   /** Learns the epoch and all interest. */
   async start(): Promise<void> {
     await this.#raiseEpoch(1);
-    await Promise.all(this.#shards.map((shard) => this.#sweepShard(shard, [])));
+    await this.#sweep.first();
     const { subscriber } = this.#options;
     this.#releases.push(
       subscriber.subscribe(`${this.#wakes}interest`, (message) => {
         const [, since, channel] = /^(\d+) (.*)$/s.exec(message) ?? [];
         if (channel !== undefined) this.#learn(this.#shardOf(channel), channel, Number(since));
       }),
-      subscriber.onResumed(() => void this.#sweep()),
-      this.#connection.onReady(() => void this.#sweep()),
+      subscriber.onResumed(() => void this.#sweep.now()),
+      this.#connection.onReady(() => void this.#sweep.now()),
     );
-    this.#sweepLater();
   }
 
   append(channel: string, event: NewEvent): Promise<void> | undefined {
@@ -226,9 +181,7 @@ export class RedisEventLog implements EventLog {
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#stopTimer();
-    await Promise.all(this.#shards.map((shard) => shard.flushed()));
-    await this.#sweeping;
+    await Promise.all([this.#sweep.stop(), ...this.#shards.map((shard) => shard.flushed())]);
     for (const release of this.#releases.splice(0)) release();
     for (const watched of this.#watched.values()) watched.release();
     this.#watched.clear();
@@ -347,61 +300,6 @@ export class RedisEventLog implements EventLog {
 
   async #raiseEpoch(least: number): Promise<void> {
     this.#epoch = (await this.#connection.run(epochScript, [`${this.#connection.prefix}:ev:epoch`], [least])) as number;
-  }
-
-  #sweepLater(): void {
-    this.#stopTimer();
-    if (this.#isClosed) return;
-    const { sweepMs = 750 } = this.#options;
-    this.#stopTimer = this.#connection.settings.clock.after(sweepMs, () => void this.#sweep());
-  }
-
-  #sweep(): Promise<void> {
-    this.#sweeping ??= this.#sweepAll().finally(() => {
-      this.#sweeping = undefined;
-      this.#sweepLater();
-    });
-    return this.#sweeping;
-  }
-
-  async #sweepAll(): Promise<void> {
-    this.#sweeps++;
-    const watched = new Map<EventShard, string[]>();
-    for (const channel of this.#watched.keys()) {
-      const shard = this.#shardOf(channel);
-      const others = watched.get(shard);
-      if (others) others.push(channel);
-      else watched.set(shard, [channel]);
-    }
-    const work = this.#shards.map((shard) => this.#sweepShard(shard, watched.get(shard) ?? []));
-    work.push(this.#prune(this.#shards[this.#sweeps % this.#shards.length]!));
-    const failed = (await Promise.allSettled(work)).find((each) => each.status === 'rejected');
-    if (failed) this.#trouble(toHubError(failed.reason));
-  }
-
-  async #sweepShard(shard: EventShard, channels: readonly string[]): Promise<void> {
-    const { clock } = this.#connection.settings;
-    const isFull = shard.heardUntil === 0 || (this.#sweeps + shard.index) % fullSweepEvery === 0;
-    const args = [isFull ? 0 : shard.heardUntil, this.#interestMs, ...channels];
-    const { epoch, now, rest } = await shard.call(sweepScript, args);
-    const [fresh, lasts] = rest as [Buffer[], number[]];
-    // Interest may have come and gone unheard.
-    if (clock.monotonic() - shard.sweptAt > this.#interestMs / 2) shard.interest.forgetAllSkips();
-    shard.sweptAt = clock.monotonic();
-    shard.heardUntil = now;
-    const wanted = new Map<string, number>();
-    for (let i = 0; i < fresh.length; i += 2) wanted.set(String(fresh[i]), Number(fresh[i + 1]));
-    if (isFull) shard.interest.replace(wanted);
-    for (const [channel, since] of wanted) this.#learn(shard, channel, since);
-    for (const [i, channel] of channels.entries()) this.#watched.get(channel)?.reached({ epoch, seq: lasts[i]! });
-    shard.tellLost();
-  }
-
-  async #prune(shard: EventShard): Promise<void> {
-    const { maxCommandAgeMs = 24 * 3600_000, maxEventAgeMs = 7 * 24 * 3600_000 } = this.#options;
-    const args = [maxCommandAgeMs, maxEventAgeMs, pruneSlice, shard.pruneOffset];
-    const [looked, gone] = (await shard.call(pruneScript, args)).rest as [number, number];
-    shard.pruneOffset = looked < pruneSlice ? 0 : shard.pruneOffset + looked - gone;
   }
 
   #trouble(error: HubError): void {

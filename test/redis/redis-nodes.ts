@@ -1,7 +1,7 @@
 import { onTestFinished } from 'vitest';
 import { RedisConnection } from '../../src/redis/connection.ts';
-import type { RedisFact } from '../../src/redis/index.ts';
-import { openRedisEventLog, type RedisEventLog, type RedisEventLogOptions } from '../../src/redis/redis-event-log.ts';
+import type { RedisEventLogOptions, RedisFact } from '../../src/redis/index.ts';
+import { openRedisEventLog, type RedisEventLog } from '../../src/redis/redis-event-log.ts';
 import { RedisSubscriber } from '../../src/redis/subscriber.ts';
 
 export interface NodeOptions extends Partial<RedisEventLogOptions> {
