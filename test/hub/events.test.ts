@@ -47,6 +47,28 @@ test('channel client.<id> tells presence, the updates of its commands and the ev
   await hub.close();
 });
 
+test('whoever reads later hears of each step at the time at which it was taken', async () => {
+  const { hub, clock, log, device } = await setUp();
+  const begun = clock.now();
+  const command = testCommand();
+  const updates = collect(hub.send(command));
+  const { id } = await device.command();
+  await clock.advance(20);
+  device.acknowledge();
+  await clock.advance(30);
+  device.send({ $case: 'started', value: { commandId: id } });
+  await clock.advance(50);
+  device.succeed(id);
+  await updates;
+  await clock.advance(1000);
+  const times = (events: readonly LogEvent[]): string[] =>
+    events.filter(({ type }) => type.startsWith('command.')).map(({ type, atMs }) => `${type} ${atMs - begun}`);
+  const steps = ['command.sent 0', 'command.delivered 20', 'command.started 50', 'command.succeeded 100'];
+  expect(times(await eventsOf(log, 'client.pump-7'))).toEqual(steps);
+  expect(times(await eventsOf(log, `command.${command.id}`))).toEqual(['command.queued 0', ...steps]);
+  await hub.close();
+});
+
 test("old fault: one client's commands and events never show up on another client's channel", async () => {
   const { hub, log, device } = await setUp();
   const other = scriptedDevice(hub);

@@ -28,8 +28,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'epochs follow the clock instead of only rising',
     file: 'src/hub/arrivals.ts',
-    find: 'Math.max(client.epoch + 1, nowMs)',
-    replace: 'nowMs',
+    find: 'Math.max(client.epoch + 1, settings.clock.now())',
+    replace: 'settings.clock.now()',
     caughtBy: ['test/hub/fences.test.ts'],
   },
   {
@@ -248,5 +248,26 @@ export const mutants: readonly Mutant[] = [
     find: "if (session.begun.has(pending.id)) return 'wait';",
     replace: '',
     caughtBy: ['test/hub/live-commands.test.ts', 'test/hub/queued-commands.test.ts', 'test/hub/model.test.ts'],
+  },
+  {
+    name: 'a message whose header comes in two pieces is lost',
+    file: 'src/protocol/message-splitter.ts',
+    find: 'if (this.#have < headerBytes) return to;',
+    replace: 'if (this.#have < headerBytes) this.#have = 0;',
+    caughtBy: ['test/protocol/message-splitter.test.ts'],
+  },
+  {
+    name: 'a step that is read late is told with another time',
+    file: 'src/hub/command-trail.ts',
+    find: 'return this.acceptedAtMs + (after[state] ?? 0);',
+    replace: 'return this.acceptedAtMs;',
+    caughtBy: ['test/hub/events.test.ts'],
+  },
+  {
+    name: 'what was taken from the middle of a line leaves its place',
+    file: 'src/flow/deque.ts',
+    find: 'this.#items.splice(at, 1);\n        this.#tail--;',
+    replace: 'this.#items.splice(at, 1);',
+    caughtBy: ['test/flow/queues.test.ts'],
   },
 ];
