@@ -19,8 +19,9 @@ export interface ArchiveQuery {
 export interface ArchivedEvent {
   /** Name of the channel. */
   readonly channel: string;
-  readonly epoch: number;
-  readonly seq: number;
+  /** Where it stands in its channel, in archives that know it. */
+  readonly epoch?: number | undefined;
+  readonly seq?: number | undefined;
   readonly type: string;
   readonly atMs: number;
   /** As JSON text. */

@@ -3,6 +3,7 @@ import type { GatewayFact } from '../gateway/facts.ts';
 import type { GrpcFact } from '../grpc/facts.ts';
 import type { HubFact } from '../hub/facts.ts';
 import type { LeaseFact } from '../leases/index.ts';
+import type { ArchiveFact } from '../opensearch/index.ts';
 import type { RedisFact } from '../redis/index.ts';
 import type { StoreFact } from '../sqlite/index.ts';
 import type { TaskFact } from '../tasks/index.ts';
@@ -34,6 +35,7 @@ export type ServerFact =
   | ClusterFact
   | LeaseFact
   | TaskFact
+  | ArchiveFact
   | ProcessFact;
 export type Observe = (fact: ServerFact | OtherFact) => void;
 

@@ -74,6 +74,8 @@ const levels: Record<ServerFact['kind'], Level> = {
   'lease-refused': 'info',
   'lease-lost': 'warn',
   'lease-store-failed': 'warn',
+  'archive-dropped': 'error',
+  'archive-failed': 'warn',
   'run-triggered': 'debug',
   'run-started': 'debug',
   'run-retried': 'info',

@@ -171,6 +171,12 @@ export function serverMetrics(readings: MetricReadings = {}): Metrics {
       case 'lease-store-failed':
         leases.inc({ what: fact.kind.slice('lease-'.length) });
         return;
+      case 'archive-dropped':
+        drops.inc({ what: 'archive' }, fact.count);
+        return;
+      case 'archive-failed':
+        storeFailures.inc({ operation: 'archive' });
+        return;
       case 'run-triggered':
         runsTriggered.inc();
         return;

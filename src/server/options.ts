@@ -67,6 +67,14 @@ export interface ServeOptions extends Partial<Tuning> {
   /** When devices may come back after a drain, in ms, and over how long they are spread. Default: 1000 and 5000. */
   drainReconnectAfterMs?: number;
   drainSpreadMs?: number;
+  /** URL of the OpenSearch that keeps an archive of events, `https://host:9200`. Default: `OPENSEARCH_HOST` and its like. */
+  opensearch?: string;
+  /** Who one is there: `aws` signs with the `AWS_*` variables. Default: `basic` with a user name, else `none`. */
+  opensearchAuth?: 'none' | 'basic' | 'aws';
+  opensearchUsername?: string;
+  opensearchPassword?: string;
+  /** Begins the names of data stream, template and policy. Default: `stream_events`. */
+  opensearchPrefix?: string;
   /**
    * What this process does. `all`: everything. `hub`: runs of tasks are left to workers. `worker`: runs of tasks and nothing
    * else; needs `redis`, and `http` only where its health and metrics are to be asked for. Default: `all`.
@@ -114,6 +122,11 @@ export interface ResolvedOptions extends Tuning {
   readonly drainTimeoutMs: number;
   readonly drainReconnectAfterMs: number;
   readonly drainSpreadMs: number;
+  readonly opensearch: string | undefined;
+  readonly opensearchAuth: 'none' | 'basic' | 'aws';
+  readonly opensearchUsername: string | undefined;
+  readonly opensearchPassword: string | undefined;
+  readonly opensearchPrefix: string;
   readonly role: Role;
   readonly tasks: readonly string[];
   readonly taskConcurrency: number;
@@ -180,6 +193,11 @@ const schema = z.strictObject({
   drainTimeoutMs: ms(0, 3_600_000).optional(),
   drainReconnectAfterMs: ms(0, 3_600_000).optional(),
   drainSpreadMs: ms(0, 3_600_000).optional(),
+  opensearch: z.url({ protocol: /^https?$/, error: 'must be an http(s) URL' }).optional(),
+  opensearchAuth: z.enum(['none', 'basic', 'aws']).optional(),
+  opensearchUsername: text.optional(),
+  opensearchPassword: text.optional(),
+  opensearchPrefix: text.optional(),
   role: z.enum(roles).optional(),
   tasks: z.array(text).max(1000).optional(),
   taskConcurrency: count(100_000).optional(),
@@ -242,6 +260,11 @@ export function resolveOptions(options: ServeOptions = {}, from = 'the options')
     drainTimeoutMs: given.drainTimeoutMs ?? 20_000,
     drainReconnectAfterMs: given.drainReconnectAfterMs ?? 1000,
     drainSpreadMs: given.drainSpreadMs ?? 5000,
+    opensearch: given.opensearch,
+    opensearchAuth: given.opensearchAuth ?? (given.opensearchUsername === undefined ? 'none' : 'basic'),
+    opensearchUsername: given.opensearchUsername,
+    opensearchPassword: given.opensearchPassword,
+    opensearchPrefix: given.opensearchPrefix ?? 'stream_events',
     role,
     tasks: given.tasks ?? [],
     taskConcurrency: given.taskConcurrency ?? 50,
@@ -299,8 +322,38 @@ function optionsFromEnv(env: Readonly<Record<string, string | undefined>>): Serv
   }
   // As other programs call it.
   if (options.redis === undefined && env.REDIS_URL) options.redis = check({ redis: env.REDIS_URL }, 'REDIS_URL').redis;
+  if (options.opensearch === undefined && env.OPENSEARCH_HOST) Object.assign(options, openSearchFromEnv(env));
   return options as ServeOptions;
 }
+
+/** The variables by which other programs are told of OpenSearch. */
+function openSearchFromEnv(env: Readonly<Record<string, string | undefined>>): ServeOptions {
+  const isSecure = /^(1|true|yes)$/i.test(env.OPENSEARCH_USE_SSL ?? '');
+  const found = {
+    opensearch: `${isSecure ? 'https' : 'http'}://${env.OPENSEARCH_HOST}:${env.OPENSEARCH_PORT || 9200}`,
+    opensearchAuth: env.OPENSEARCH_AUTH_TYPE || undefined,
+    opensearchUsername: env.OPENSEARCH_USERNAME || undefined,
+    opensearchPassword: env.OPENSEARCH_PASSWORD || undefined,
+  };
+  return check(found, 'the OPENSEARCH_* variables') as ServeOptions;
+}
+
+/** Where requests to AWS take their signature from. Throws `unavailable` when the variables are not set. */
+export async function awsCredentials(
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): Promise<{ accessKeyId: string; secretAccessKey: string; sessionToken?: string }> {
+  const {
+    AWS_ACCESS_KEY_ID: accessKeyId,
+    AWS_SECRET_ACCESS_KEY: secretAccessKey,
+    AWS_SESSION_TOKEN: sessionToken,
+  } = env;
+  if (!accessKeyId || !secretAccessKey)
+    throw new HubError('unavailable', 'opensearchAuth "aws" needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY');
+  return { accessKeyId, secretAccessKey, ...(sessionToken && { sessionToken }) };
+}
+
+export const awsRegion = (env: Readonly<Record<string, string | undefined>> = process.env): string =>
+  env.AWS_REGION || env.AWS_DEFAULT_REGION || 'us-east-1';
 
 function parseVariable(option: keyof ServeOptions, value: string): unknown {
   if ((option === 'grpc' || option === 'http') && value === 'false') return false;
@@ -326,6 +379,8 @@ function checkTogether(options: ResolvedOptions): void {
   const refuse = (message: string): never => {
     throw new HubError('invalid-argument', message);
   };
+  if (options.opensearchAuth === 'basic' && (options.opensearchUsername === undefined || !options.opensearchPassword))
+    refuse('opensearchAuth "basic" needs opensearchUsername and opensearchPassword');
   const isWorker = options.role === 'worker';
   if (isWorker && options.redis === undefined) refuse('role "worker" needs redis: that is where its runs are');
   if (isWorker && options.grpc.length > 0) refuse('role "worker" serves no gRPC: devices and callers go to a hub');

@@ -41,7 +41,7 @@ export function addArchiveRoutes(app: App, archive: EventArchive): void {
         }),
         response: {
           200: z.object({
-            events: z.array(eventView),
+            events: z.array(eventView.partial({ epoch: true, seq: true })),
             next: z.string().optional().describe('There is more, also where this page is short'),
           }),
           ...problems,

@@ -1,0 +1,27 @@
+import { channelName } from '../events/channels.ts';
+import type { EventLog } from '../events/event-log.ts';
+import type { OpenSearchArchive } from './opensearch-archive.ts';
+
+/** The log itself, whose durable events are also handed to an archive once they are kept. */
+export function archivedLog(log: EventLog, archive: Pick<OpenSearchArchive, 'keep'>): EventLog {
+  return {
+    get epoch() {
+      return log.epoch;
+    },
+    append(channel, event) {
+      const kept = log.append(channel, event);
+      if (!event.durable || kept === undefined) return kept;
+      return kept.then(() => {
+        const data = JSON.stringify(typeof event.data === 'function' ? event.data() : event.data) ?? 'null';
+        const tenant = channel.slice(0, channel.indexOf('/'));
+        archive.keep({ tenant, channel: channelName(channel), type: event.type, atMs: event.atMs, data });
+      });
+    },
+    read: (channel, after, limit) => log.read(channel, after, limit),
+    end: (channel) => log.end(channel),
+    watch: (channel, wake) => log.watch(channel, wake),
+    recallCommands: (history) => log.recallCommands(history),
+    lastFrom: (channel, producerId) => log.lastFrom(channel, producerId),
+    close: () => log.close(),
+  };
+}

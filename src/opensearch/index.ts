@@ -1,0 +1,8 @@
+export { archivedLog } from './archived-log.ts';
+export {
+  type ArchiveFact,
+  type OpenSearchArchive,
+  type OpenSearchArchiveOptions,
+  type OpenSearchAuth,
+  openSearchArchive,
+} from './opensearch-archive.ts';

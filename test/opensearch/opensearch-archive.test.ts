@@ -1,0 +1,123 @@
+import { expect, onTestFinished, test } from 'vitest';
+import { memoryEventLog } from '../../src/events/memory-event-log.ts';
+import {
+  type ArchiveFact,
+  archivedLog,
+  type OpenSearchArchiveOptions,
+  openSearchArchive,
+} from '../../src/opensearch/index.ts';
+import { eventArchiveContract } from '../contracts/event-archive.ts';
+import { fakeOpenSearch } from './fake-opensearch.ts';
+
+eventArchiveContract('OpenSearch (its wire)', async () => {
+  const server = await fakeOpenSearch();
+  const archive = openSearchArchive({ node: server.node });
+  const log = archivedLog(memoryEventLog(), archive);
+  return {
+    archive,
+    log,
+    settle: () => archive.flush(),
+    async close() {
+      await archive.close();
+      await server.close();
+    },
+  };
+});
+
+async function open(options: Partial<OpenSearchArchiveOptions> = {}) {
+  const server = await fakeOpenSearch();
+  const facts: ArchiveFact[] = [];
+  const archive = openSearchArchive({ node: server.node, observe: (fact) => facts.push(fact), ...options });
+  onTestFinished(async () => {
+    await archive.close();
+    await server.close();
+  });
+  const keep = (n: number, data = `${n}`) => archive.keep({ tenant: 't', channel: 'c', type: 'tick', atMs: n, data });
+  return { server, archive, facts, keep };
+}
+
+test('template and policy come before the first event, which goes with others in one request', async () => {
+  const { server, archive, keep } = await open({ keepDays: 7 });
+  for (let i = 0; i < 1200; i++) keep(i);
+  await archive.flush();
+  expect(server.requests.map(({ method, path }) => `${method} ${path}`)).toEqual([
+    'PUT /_index_template/stream_events',
+    'PUT /_plugins/_ism/policies/stream_events',
+    'POST /stream_events-events/_bulk',
+    'POST /stream_events-events/_bulk',
+    'POST /stream_events-events/_bulk',
+  ]);
+  const [template, policy] = server.requests.map(({ body }) => body);
+  expect(JSON.parse(template!)).toMatchObject({ index_patterns: ['stream_events-events'], data_stream: {} });
+  expect(policy).toContain('"min_index_age":"7d"');
+  expect(server.docs.size).toBe(1200);
+});
+
+test('what a lost answer hides is sent again, and kept once', async () => {
+  const { server, archive, facts, keep } = await open();
+  keep(0);
+  await archive.flush();
+  // It was done, and nobody was told.
+  const { requests } = server;
+  keep(1);
+  keep(2);
+  server.script.push({ status: 503 }, { status: 429, body: { error: 'busy' } });
+  await archive.flush();
+  expect(facts.map(({ kind }) => kind)).toEqual(['archive-failed', 'archive-failed']);
+  const [, , , first, second, third] = requests.map(({ body }) => body);
+  expect([second, third]).toEqual([first, first]);
+  expect(server.docs.size).toBe(3);
+});
+
+test('beyond its limits it drops and says how many, and never waits', async () => {
+  const { archive, facts, keep, server } = await open({ maxWaiting: 10 });
+  for (let i = 0; i < 25; i++) keep(i);
+  await archive.flush();
+  expect(facts).toEqual([
+    { kind: 'archive-dropped', count: 15, reason: expect.stringContaining('too many events wait') },
+  ]);
+  expect(server.docs.size).toBe(10);
+});
+
+test('what OpenSearch refuses for good is told, and holds up nothing', async () => {
+  const { archive, facts, keep, server } = await open();
+  keep(0);
+  await archive.flush();
+  const items = [{ create: { status: 400, error: { reason: 'mapper_parsing_exception' } } }];
+  server.script.push({ status: 200, body: { errors: true, items } });
+  keep(1);
+  await archive.flush();
+  keep(2);
+  await archive.flush();
+  expect(facts).toEqual([
+    { kind: 'archive-dropped', count: 1, reason: 'OpenSearch refused them: mapper_parsing_exception' },
+  ]);
+  expect(server.docs.size).toBe(2);
+});
+
+test('it says who it is: not at all, by name and password, or signed for AWS', async () => {
+  const credentials = async () => ({ accessKeyId: 'AKID', secretAccessKey: 'secret' });
+  for (const [auth, pattern] of [
+    [{ kind: 'none' }, /^undefined$/],
+    [{ kind: 'basic', username: 'ann', password: 'pw' }, /^Basic YW5uOnB3$/],
+    [
+      { kind: 'aws', region: 'eu-central-1', credentials },
+      /^AWS4-HMAC-SHA256 Credential=AKID\/\d{8}\/eu-central-1\/es\/aws4_request/,
+    ],
+  ] as const) {
+    const { server, archive, keep } = await open({ auth });
+    keep(1);
+    await archive.flush();
+    for (const { authorization } of server.requests) expect(String(authorization)).toMatch(pattern);
+    expect(server.docs.size).toBe(1);
+  }
+});
+
+test('nothing was kept yet: nothing is found; and one that is away is `unavailable`', async () => {
+  const { archive, server } = await open();
+  server.script.push({ status: 404, body: { error: { type: 'index_not_found_exception' } } });
+  expect(await archive.query({ tenant: 't', limit: 1 })).toEqual({ events: [], next: undefined });
+  server.script.push({ status: 500, body: {} });
+  await expect(archive.query({ tenant: 't', limit: 1 })).rejects.toMatchObject({ code: 'unavailable' });
+  expect(() => openSearchArchive({ node: server.node, indexPrefix: 'Bad' })).toThrow('index prefix "Bad"');
+});
