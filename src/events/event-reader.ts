@@ -49,7 +49,7 @@ export class EventReader {
     this.#releases = this.channels.map((channel, i) => log.watch(channel, () => this.#wake(this.#places[i]!)));
     this.#places = this.channels.map((channel, i) => ({
       channel,
-      position: from === undefined ? log.end(channel) : startOf(decoded, i),
+      position: from === undefined ? endOf(log, channel) : startOf(decoded, i),
       mayHaveMore: true,
       isResetTold: false,
       notice: decoded && decoded.kind !== 'positions' ? { kind: 'reset', reason: 'unknown-position' } : undefined,
@@ -126,10 +126,16 @@ export class EventReader {
   #read(place: Place, limit: number): readonly LogEvent[] | Promise<readonly LogEvent[]> {
     const { position, notice } = place;
     if (position instanceof Promise) {
-      return position.then((end) => {
-        place.position = end;
-        return none;
-      });
+      return position.then(
+        (end) => {
+          place.position = end;
+          return none;
+        },
+        (error) => {
+          place.position = endOf(this.#log, place.channel);
+          throw error;
+        },
+      );
     }
     if (notice) {
       place.notice = undefined;
@@ -172,6 +178,13 @@ const none: readonly LogEvent[] = [];
 function joined(a: readonly LogEvent[], b: readonly LogEvent[]): readonly LogEvent[] {
   if (a.length === 0) return b;
   return b.length === 0 ? a : [...a, ...b];
+}
+
+function endOf(log: EventLog, channel: ChannelKey): Position | Promise<Position> {
+  const end = log.end(channel);
+  // Should it fail, the poll that needs it says so.
+  if (end instanceof Promise) end.catch(() => undefined);
+  return end;
 }
 
 function startOf(decoded: ReturnType<typeof decodeCursor> | undefined, index: number): Position {

@@ -1,3 +1,5 @@
+import { HubError } from '../errors.ts';
+import { type Clock, systemClock } from '../flow/clock.ts';
 import type { ChannelKey } from './channels.ts';
 import type { EventLog, LogEvent, Position } from './event-log.ts';
 import { EventReader } from './event-reader.ts';
@@ -12,6 +14,7 @@ export interface WatchOptions {
   readonly signal?: AbortSignal | undefined;
   /** Most events read at once. Default: 100. */
   readonly pageSize?: number | undefined;
+  readonly clock?: Clock | undefined;
 }
 
 /** An event, or a `hub.gap` / `hub.reset` (a `GapNotice`) where events are missing. */
@@ -23,11 +26,11 @@ export interface WatchedEvent {
 
 /**
  * What happens in some channels: first what was kept after the cursor, then live, as one stream. Nothing is missing
- * without a notice. Ends when `signal` aborts or the loop is left. Watching begins with this call, so iterate it (once)
- * or abort `signal`.
+ * without a notice. A log that cannot be read for now (`unavailable` with `retryAfterMs`) is waited for. Ends when
+ * `signal` aborts or the loop is left. Watching begins with this call, so iterate it (once) or abort `signal`.
  */
 export function watchEvents(log: EventLog, options: WatchOptions): AsyncIterableIterator<WatchedEvent> {
-  const { channels, from, signal, pageSize = 100 } = options;
+  const { channels, from, signal, pageSize = 100, clock = systemClock } = options;
   let wake: () => void = () => undefined;
   let isStopped = false;
   const reader = new EventReader(log, { channels, from, onWake: () => wake() });
@@ -40,6 +43,22 @@ export function watchEvents(log: EventLog, options: WatchOptions): AsyncIterable
   if (signal?.aborted) stop();
   else signal?.addEventListener('abort', stop);
 
+  const pollOrWait = async (woken: Promise<void>): Promise<readonly LogEvent[]> => {
+    try {
+      return await reader.poll(pageSize);
+    } catch (error) {
+      if (!(error instanceof HubError) || error.code !== 'unavailable' || error.retryAfterMs === undefined) throw error;
+      const { retryAfterMs } = error;
+      let letGo: () => void = () => undefined;
+      const rested = new Promise<void>((resolve) => {
+        letGo = clock.after(retryAfterMs, resolve);
+      });
+      await Promise.race([rested, woken]);
+      letGo();
+      return [];
+    }
+  };
+
   async function* watch(): AsyncGenerator<WatchedEvent, void, undefined> {
     try {
       while (!isStopped) {
@@ -47,7 +66,7 @@ export function watchEvents(log: EventLog, options: WatchOptions): AsyncIterable
           wake = resolve;
         });
         const positions = reader.positions();
-        const events = await reader.poll(pageSize);
+        const events = await pollOrWait(woken);
         for (const [i, event] of events.entries()) {
           if (isStopped) return;
           const channel = reader.channels.indexOf(event.channel);

@@ -216,7 +216,7 @@ test('a log that cannot be read for a while costs its watchers nothing but time'
   let isAway = true;
   const log: EventLog = slowLog(memory, () => 0.9);
   log.read = async (channel, after, limit) => {
-    if (isAway) throw new HubError('unavailable', 'no Redis');
+    if (isAway) throw new HubError('unavailable', 'no Redis', { retryAfterMs: 1000 });
     return memory.read(channel, after, limit);
   };
   const fanOut = new FanOut({

@@ -350,6 +350,29 @@ describeNeeding('redis', 'events of several nodes', () => {
     await next.leave();
   });
 
+  test('a new epoch loses nothing that is there: it is read first, and readers are told', async () => {
+    const a = await node();
+    for (const n of [1, 2, 3]) await a.append('t/x', durable(n));
+    const { position: cursor } = await readAll(a, 't/x', { epoch: a.epoch, seq: 0 }, 2);
+    expect(cursor).toEqual({ epoch: a.epoch, seq: 3 });
+    const older = a.epoch;
+    await server.call('SET', `${prefix}:ev:epoch`, older + 1000);
+    const b = await node();
+    expect(b.epoch).toBe(older + 1000);
+    const fresh = watching(b, 't/x', 'start');
+    await b.append('t/x', durable(4));
+    // A node that has not heard of it yet hears of it with its answer.
+    await a.append('t/x', durable(5));
+    expect(a.epoch).toBe(b.epoch);
+    await fresh.has(6);
+    expect(fresh.seen).toEqual(['hub.reset', 1, 2, 3, 4, 5]);
+    await fresh.leave();
+    const reset = { kind: 'reset', reason: 'restarted' };
+    const { found } = await readAll(b, 't/x', { epoch: older, seq: 2 });
+    expect(found.filter((item) => 'kind' in item)).toEqual([reset, reset]);
+    expect(found.flatMap((item) => ('seq' in item ? [item.seq] : []))).toEqual([3, 1, 2]);
+  });
+
   test.each(['with', 'without'])(
     'whatever happens at whichever node, a watcher who changes nodes sees the source or a notice, %s pub/sub',
     async (pubSub) => {

@@ -32,8 +32,6 @@ const restFactor = 1.5;
 /** While events wait for those who are up to date, there is enough to join: only others get their turn. */
 const behindRestFactor = 0.25;
 const maxRestMs = 100;
-/** A log that cannot be read now is asked again after this many ms. */
-const retryReadMs = 1000;
 
 /**
  * Carries events from the log to all watchers, in rounds: each channel that was woken is read once for all who stand
@@ -274,13 +272,13 @@ export class FanOut {
 
   #failed(feed: Channel, cause: unknown): void {
     const error = toHubError(cause);
-    if (error.code === 'unavailable') {
+    if (error.code === 'unavailable' && error.retryAfterMs !== undefined) {
       // It will be there again, and nothing is lost by then: the streams stay.
       if (!feed.isFailing) this.#options.onReadFailed(feed.key, error, []);
       feed.isFailing = true;
       if (feed.isRetrySet) return;
       feed.isRetrySet = true;
-      this.#options.clock.after(retryReadMs, () => {
+      this.#options.clock.after(error.retryAfterMs, () => {
         feed.isRetrySet = false;
         if (this.#feeds.get(feed.key) === feed) this.#wake(feed);
       });
