@@ -34,8 +34,8 @@ export function hubClients(options: ConnectOptions): HubClients {
   // nice-grpc makes calls on it, and looks at nothing else.
   const shared = channel as unknown as Channel;
   const factory = createClientFactory()
-    .use(rebuildErrors(targets.join(',')))
     .use(tryOthers(channel))
+    .use(rebuildErrors(targets.join(',')))
     .use(bringToken(options.token));
   const close = async (): Promise<void> => channel.close();
   return {

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { memoryClientDirectory } from '../../src/cluster/index.ts';
 import type { CommandUpdate } from '../../src/protocol/command.ts';
 import { GoodbyeReason } from '../../src/protocol/gen/signalbox/v1/device.ts';
 import { collect, type ScriptedDevice, scriptedDevice, testCommand } from '../../src/testing/index.ts';
@@ -235,6 +236,34 @@ test('a client that was lost without a word is noticed', async () => {
   expect(first.isClosed).toBe(true);
   expect(second.isClosed).toBe(false);
   await silent.close();
+});
+
+test('two programs that fight for one id over two nodes are slowed, and told of', async () => {
+  const waits: number[] = [];
+  let last: ScriptedDevice | undefined;
+  for (let round = 0; round < 8; round++) {
+    const device = await connect(round % 2 ? a : b, { bootId: `boot-${round % 2}`, journalId: `journal-${round % 2}` });
+    if (last) waits.push((await last.closed())!.retryAfterMs);
+    last = device;
+  }
+  expect(waits.at(-1)).toBeGreaterThanOrEqual(4000);
+  expect(waits.at(-1)).toBeGreaterThan(waits[0]!);
+});
+
+test('a directory that has lost all that it knew is told again, and epochs go on from where they were', async () => {
+  const device = await connect(a);
+  const { epoch } = a.hub.clients.get('default', 'pump-7')!;
+  const empty = memoryClientDirectory({ clock: { ...cluster.clock, now: () => 1000 } });
+  for (const verb of ['join', 'renew', 'leave', 'nodes', 'claim', 'release', 'holders', 'get', 'list'] as const)
+    Object.assign(cluster.directory, { [verb]: empty[verb].bind(empty) });
+  await cluster.clock.advance(6000);
+  const [holder] = await empty.holders([{ tenant: 'default', clientId: 'pump-7' }]);
+  expect(holder?.instance).toBe(a.membership.instance);
+  expect(holder?.epoch).toBeGreaterThan(epoch);
+  expect(device.isClosed).toBe(false);
+  const updates = collect(b.road.send(testCommand()));
+  device.succeed((await device.command()).id);
+  expect(states(await soon(updates)).at(-1)).toBe('succeeded');
 });
 
 test('a live command waits for its client on all nodes', async () => {

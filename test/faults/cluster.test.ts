@@ -182,3 +182,47 @@ test('of a killed node all devices are back within its lease and their wait, and
   await eventually('all are back', async () => (await sessions()).reduce((a, b) => a + b) === names.length, 30_000);
   figures(`devices of a killed node were back after ${Math.round(performance.now() - since)} ms`);
 });
+
+test('Redis dies and freezes for longer than a lease: streams stay, live commands of a node go on, the rest is refused soon, and all is back by itself (P14)', {
+  timeout: size(120_000, 300_000),
+}, async () => {
+  const world = await ClusterWorld.open(3);
+  const names = numbered('device', 12);
+  const devices = world.devices(names, { workMs: 5 });
+  await devices.says('connected');
+  const queued = traffic(world, names, { live: false, perClient: 1_000_000 });
+  const live = traffic(world, names, { live: true, perClient: 1_000_000 });
+  const sessions = async (): Promise<number> =>
+    (await Promise.all(world.nodes.map(async (node) => (await node.usage()).sessions))).reduce((a, b) => a + b);
+  for (const how of ['killed', 'frozen'] as const) {
+    const before = [queued.accepted, live.accepted] as const;
+    await eventually('all goes well', () => queued.accepted > before[0] + 100 && live.accepted > before[1] + 100);
+    if (how === 'killed') await world.redis.kill();
+    else world.redis.freeze();
+    const out = [queued.accepted, live.accepted] as const;
+    const begun = performance.now();
+    // Somebody's device is at the node that the caller speaks to.
+    await eventually('live commands go on', () => live.accepted > out[1] + 20);
+    await sleep(Math.max(0, 5000 - (performance.now() - begun)));
+    expect(await sessions(), `streams while Redis is ${how}`).toBe(names.length);
+    if (how === 'killed') await world.redis.restart();
+    else world.redis.thaw();
+    const back = performance.now();
+    const since = [queued.accepted, live.accepted] as const;
+    await eventually('all is back', () => queued.accepted > since[0] + 100 && live.accepted > since[1] + 100, 15_000);
+    figures(`Redis ${how}: back after ${Math.round(performance.now() - back)} ms`);
+    expect(await sessions()).toBe(names.length);
+  }
+  queued.stop();
+  live.stop();
+  await Promise.race([Promise.all([queued.done, live.done]), sleep(40_000)]);
+  await killAll();
+  const lines = world.lines('queued');
+  const verdict = compare(
+    lines,
+    world.effects.filter(({ id }) => isOf(lines, id)),
+  );
+  const told = liveVerdict(world.lines('live'), world.effects);
+  figures(`Redis away: queued ${JSON.stringify(verdict.states)}, live ${JSON.stringify(told.counts)}`);
+  expect([...verdict.broken, ...told.broken].slice(0, 20)).toEqual([]);
+});
