@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util';
 import {
   CallCredentials,
   type Client,
@@ -14,6 +13,7 @@ import { PushStream } from '../flow/push-stream.ts';
 import type { Command, CommandUpdate } from '../protocol/command.ts';
 import { isTerminalUpdate } from '../protocol/command.ts';
 import { commandToProto, updateFromProto } from '../protocol/convert.ts';
+import { FreshUpdates } from '../protocol/fresh-updates.ts';
 import {
   CancelCommandRequest,
   CancelCommandResponse,
@@ -51,9 +51,6 @@ const cancelWaitMs = 10_000;
 /** Updates that wait to be read before the hub is asked to wait. */
 const maxBuffered = 64;
 
-/** Order of the states; what was told once is not told again after the connection came back. */
-const rank = { queued: 1, sent: 2, delivered: 3, started: 4, progress: 4, end: 5 } as const;
-
 /**
  * One command at a hub in another process, as its caller sees it: an iterator of updates that survives the loss of
  * the connection, and always ends.
@@ -76,12 +73,8 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   #wasAccepted = false;
   /** The request was handed to a connection at least once: the hub may have it. */
   #mayHaveLeft = false;
-  #rank = 0;
-  /** Number of the newest item that was told. */
-  #items = 0;
-  #lastProgress: Extract<CommandUpdate, { state: 'progress' }> | undefined;
-  /** The call was opened again: it begins with what the hub still knows, and of progress that is the newest. */
-  #mayRepeatProgress = false;
+  /** What was told once is not told again after the connection came back. */
+  readonly #fresh = new FreshUpdates();
   #attempts = 0;
   /** Hubs that could not be reached before the command had left. */
   #refusals = 0;
@@ -189,7 +182,7 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
     this.#handOver = handOver;
     this.#letGoOfProcess?.();
     this.#letGoOfProcess = undefined;
-    this.#mayRepeatProgress = true;
+    this.#fresh.again();
     if (!this.#road.isReady())
       this.#after('connect', connectTimeoutMs, () => {
         this.#dropCall();
@@ -216,7 +209,7 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
     this.#wasAccepted = true;
     this.#attempts = 0;
     this.#commandId = update.commandId;
-    if (!this.#isNew(update)) return;
+    if (!this.#fresh.isFresh(update)) return;
     this.#updates.push(update);
     if (isTerminalUpdate(update)) {
       this.#finish();
@@ -225,29 +218,6 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
       this.#isPaused = true;
       this.#call?.pause();
     }
-  }
-
-  #isNew(update: CommandUpdate): boolean {
-    if (update.state === 'progress') {
-      const { itemNumber } = update.progress;
-      if (itemNumber !== undefined) {
-        if (itemNumber <= this.#items) return false;
-        this.#items = itemNumber;
-        this.#rank = Math.max(this.#rank, rank.progress);
-        return true;
-      }
-      const last = this.#lastProgress;
-      const isRepeated = this.#mayRepeatProgress && last !== undefined && isDeepStrictEqual(update, last);
-      this.#mayRepeatProgress = false;
-      if (isRepeated) return false;
-      this.#lastProgress = update;
-      this.#rank = Math.max(this.#rank, rank.progress);
-      return true;
-    }
-    const place = isTerminalUpdate(update) ? rank.end : rank[update.state];
-    if (place <= this.#rank) return false;
-    this.#rank = place;
-    return true;
   }
 
   #onEnd(how: 'send' | 'watch', end: StatusObject, wasHandedOver: boolean): void {

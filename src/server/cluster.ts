@@ -109,19 +109,23 @@ export async function listedNodes(
 }
 
 function secretIn(file: string): Buffer {
+  return Buffer.from(read('secret', file).toString('utf8').trim());
+}
+
+function read(what: string, file: string): Buffer {
   try {
-    return Buffer.from(readFileSync(file, 'utf8').trim());
+    return readFileSync(file);
   } catch (error) {
     const why = toHubError(error).message;
-    throw new HubError('invalid-argument', `the secret ${file} cannot be read: ${why}`, { cause: error });
+    throw new HubError('invalid-argument', `the ${what} ${file} cannot be read: ${why}`, { cause: error });
   }
 }
 
 /** Links are encrypted where the server is; the other nodes' certificates are signed by `clusterCa`, or the system's. */
 function linkTls({ tlsCert, tlsKey, clusterCa }: ResolvedOptions) {
   if (tlsCert === undefined || tlsKey === undefined) return undefined;
-  const ca = clusterCa === undefined ? undefined : readFileSync(clusterCa);
-  return { ...(ca && { ca }), cert: readFileSync(tlsCert), key: readFileSync(tlsKey) };
+  const ca = clusterCa === undefined ? undefined : read('authority', clusterCa);
+  return { ...(ca && { ca }), cert: read('certificate', tlsCert), key: read('key', tlsKey) };
 }
 
 /** An address that the server listens at, as others can use it. */
