@@ -15,6 +15,7 @@ import { rpc } from './rpc.ts';
 import { simulateCluster } from './simulate-cluster.ts';
 import { sse } from './sse.ts';
 import { table } from './table.ts';
+import { tasks } from './tasks.ts';
 
 const benches: Record<string, (bench: Bench) => Promise<void>> = {
   commands,
@@ -25,6 +26,7 @@ const benches: Record<string, (bench: Bench) => Promise<void>> = {
   resume,
   cluster,
   'simulate-cluster': simulateCluster,
+  tasks,
 };
 
 const { values: flags, positionals } = parseArgs({
@@ -87,7 +89,8 @@ function installPeers(): boolean {
   );
   if (isThere) return true;
   say('Installing the peers of bench/package.json ...');
-  const flags = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
+  // Not `npm ci`: that refuses a lock file without the optional binaries that not every registry has.
+  const flags = ['install', '--no-save', '--no-audit', '--no-fund', '--loglevel=error'];
   const { status } = spawnSync('npm', flags, { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] });
   if (status !== 0) say('skipped: socket.io, better-sse and NATS, npm could not install them');
   return status === 0;

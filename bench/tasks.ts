@@ -1,0 +1,46 @@
+import type { BullMqVerbs } from './actors/bullmq.ts';
+import type { TasksVerbs } from './actors/tasks.ts';
+import { type Bench, type Contender, during, takeTurns } from './harness.ts';
+
+/**
+ * No-op tasks, each kept, run and told, beside jobs of bare BullMQ in the same run. Ours are synced to the disk before
+ * they count, and have records, events and fencing; BullMQ's Redis syncs its log once a second.
+ */
+export async function tasks(bench: Bench): Promise<void> {
+  const atOnce = 500;
+  const ours = await bench.start<TasksVerbs>('tasks');
+  const bull = bench.hasPeers ? await bench.start<BullMqVerbs>('bullmq') : undefined;
+  const contenders: Record<string, Contender> = {
+    async ours(seconds) {
+      const { result, cpuUs } = await during({ ours }, () => ours.call('runs', { seconds, atOnce }));
+      const start = await ours.call('starts', { seconds: seconds / 2 });
+      const { operations } = result;
+      return {
+        perSecond: operations / result.seconds,
+        cpu: cpuUs.ours! / operations,
+        p50: start.p50Ms,
+        p99: start.p99Ms,
+      };
+    },
+  };
+  const concurrencies = [10, 50, 200];
+  if (bull) {
+    for (const concurrency of concurrencies)
+      contenders[`bull-${concurrency}`] = async (seconds) => {
+        const load = await bull.call('runs', { seconds, atOnce, concurrency });
+        return { perSecond: load.operations / load.seconds };
+      };
+    contenders.bullStart = async (seconds) => {
+      const { p50Ms: p50, p99Ms: p99 } = await bull.call('starts', { seconds: seconds / 2 });
+      return { p50, p99 };
+    };
+  }
+  const turns = bench.isQuick ? { rounds: 3, seconds: 1, warmUpSeconds: 2 } : { rounds: 5, seconds: 3 };
+  const found = await takeTurns(contenders, turns);
+  const best = Math.max(...concurrencies.map((concurrency) => found[`bull-${concurrency}`]?.perSecond ?? 0));
+  const beside = (value: number | undefined) => (value ? { 'bare BullMQ': value } : {});
+  bench.report(`tasks per second, ${atOnce} at once`, '1/s', found.ours!.perSecond!, beside(best));
+  bench.report('CPU per task', 'us', found.ours!.cpu!);
+  bench.report('p50 from trigger to start', 'ms', found.ours!.p50!, beside(found.bullStart?.p50));
+  bench.report('p99 from trigger to start', 'ms', found.ours!.p99!, beside(found.bullStart?.p99));
+}
