@@ -296,6 +296,11 @@ export class CommandLife {
           return false;
         }
         this.#host.failed('store the end of a command', cause);
+        if (cause instanceof HubError && cause.code === 'not-found') {
+          // The store has lost it, and will never take its end: who waits for it here is told all the same.
+          this.#conclude(pending, update, this.#host.clientOf(pending.command.tenant, pending.command.clientId));
+          return true;
+        }
         await this.#pause(storeRetryMs);
       }
     }

@@ -8,6 +8,7 @@ import { operations } from './command-script.ts';
 import { RedisConnection } from './connection.ts';
 import type { RedisConnectionOptions } from './connection-options.ts';
 import { directoryLua } from './directory-script.ts';
+import { EmptyWatch } from './empty-watch.ts';
 import type { RedisEventLogOptions } from './event-log-options.ts';
 import { RedisClientDirectory, type RedisClientDirectoryOptions } from './redis-client-directory.ts';
 import { RedisCommandStore } from './redis-command-store.ts';
@@ -71,6 +72,9 @@ export async function openRedis(options: RedisOptions): Promise<RedisStore> {
     const writes = writing === connection ? queue : new ScriptQueue(writing, script, 1);
     const directory = new RedisClientDirectory(connection, queue, options);
     closers.push(() => directory.close());
+    const watch = new EmptyWatch(connection, queue);
+    await watch.start();
+    closers.push(async () => watch.close());
     const subscriber = new RedisSubscriber(connection);
     closers.push(async () => subscriber.close());
     const replicas = durability === 'replicated' ? 1 : 0;
