@@ -17,6 +17,8 @@ export class EmptyWatch {
   #letGoOfReady: () => void = () => undefined;
   #letGo: () => void = () => undefined;
   #looking: Promise<void> | undefined;
+  /** What each server calls the time since its start. */
+  #runs = '';
   #isClosed = false;
 
   constructor(connection: RedisConnection, queue: ScriptQueue) {
@@ -26,6 +28,7 @@ export class EmptyWatch {
 
   /** Looks for the first time, and from now on after each reconnect and every few seconds. */
   async start(): Promise<void> {
+    this.#runs = runsIn(await this.#connection.info());
     await this.#look();
     this.#letGoOfReady = this.#connection.onReady(() => void this.#lookAgain());
     this.#schedule();
@@ -59,6 +62,7 @@ export class EmptyWatch {
 
   async #look(): Promise<void> {
     if (this.#isClosed) return;
+    await this.#lookForRestart();
     const mark = randomUUID();
     const lost: number[] = [];
     await Promise.all(
@@ -77,4 +81,27 @@ export class EmptyWatch {
       message: `Redis at ${settings.place} has lost ${what}: commands that were accepted and had not ended are gone`,
     });
   }
+
+  /** Redis may answer before it writes: who sets it so is told when that may have cost something. */
+  async #lookForRestart(): Promise<void> {
+    const runs = runsIn(await this.#connection.info());
+    if (runs === this.#runs) return;
+    this.#runs = runs;
+    const appendfsync = await this.#connection.config('appendfsync');
+    if (appendfsync === undefined || appendfsync === 'always' || this.#isClosed) return;
+    const { settings } = this.#connection;
+    settings.observe({
+      kind: 'redis-advice',
+      message:
+        `Redis at ${settings.place} was restarted, or another took its place: with appendfsync ${appendfsync} what it took in the ` +
+        'last two seconds before may be lost. With appendfsync always it would not be.',
+    });
+  }
+}
+
+function runsIn(infos: readonly string[]): string {
+  return infos
+    .map((info) => /^run_id:(\S+)/m.exec(info)?.[1] ?? '')
+    .sort()
+    .join();
 }
