@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
+import { HubError } from '../../src/errors.ts';
 import type { DeviceStreamListener } from '../../src/hub/device-stream.ts';
-import { Hub, memoryCommandStore } from '../../src/hub/index.ts';
+import { Hub, type HubFact, memoryCommandStore } from '../../src/hub/index.ts';
 import { stateToProto } from '../../src/protocol/convert.ts';
 import type { DownFrame } from '../../src/protocol/frames.ts';
 import { collect, scriptedDevice, testCommand, virtualClock } from '../../src/testing/index.ts';
@@ -121,5 +122,25 @@ test('a stored command is not written before the store has marked it as sent', a
   expect(device.commands).toHaveLength(1);
   device.succeed(device.commands[0]!.id);
   await clock.advance(1);
+  await hub.close();
+});
+
+test('the end of a command that its store has lost is told to who waits for it', async () => {
+  const clock = virtualClock();
+  const store = memoryCommandStore();
+  const facts: HubFact[] = [];
+  const hub = new Hub({ clock, commands: store, observe: (fact) => facts.push(fact) });
+  const device = scriptedDevice(hub);
+  await device.hello();
+  const command = testCommand({ whenOffline: 'queue', timeoutMs: 0 });
+  const updates = collect(hub.send(command));
+  await device.command();
+  store.finish = async ({ commandId }) => {
+    throw new HubError('not-found', `no stored command ${commandId}`);
+  };
+  device.succeed(command.id);
+  await clock.advance(1);
+  expect((await updates).at(-1)).toMatchObject({ state: 'succeeded' });
+  expect(facts).toContainEqual(expect.objectContaining({ kind: 'store-failed' }));
   await hub.close();
 });

@@ -34,12 +34,19 @@ export class ClusterWorld {
     });
   }
 
-  static async open(count: number, options: ServeOptions = {}): Promise<ClusterWorld> {
-    const world = new ClusterWorld(await RedisServer.start());
+  /** `road`: how nodes reach Redis, to put faults in between. */
+  static async open(
+    count: number,
+    options: ServeOptions = {},
+    road = async (redis: RedisServer) => redis.url,
+  ): Promise<ClusterWorld> {
+    // With that setting Redis has written what it has answered, so that its own death is a fair test, too.
+    const world = new ClusterWorld(await RedisServer.start({ settings: { appendfsync: 'always' } }));
+    const url = await road(world.redis);
     for (let i = 0; i < count; i++)
       world.nodes.push(
         await HubProcess.start({
-          redis: world.redis.url,
+          redis: url,
           node: `node-${i + 1}`,
           nodeLeaseMs: 2000,
           heartbeatMs: 1000,
