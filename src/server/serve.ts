@@ -104,6 +104,7 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
         log: store.log,
         commands,
         claims: cluster?.membership,
+        clock: shared?.clock,
         maxPayloadBytes: resolved.maxMessageBytes,
         observe,
       }),

@@ -1,5 +1,6 @@
 import { memoryCommandStore } from '../hub/index.ts';
 import { openRedis } from '../redis/index.ts';
+import { openSharedClock } from '../redis/shared-clock.ts';
 import { sharedSecret } from '../redis/shared-secret.ts';
 import type { Observe } from './facts.ts';
 import type { ResolvedOptions } from './options.ts';
@@ -17,12 +18,13 @@ export async function openShared(
   const { commands, directory, log, leases, runs, taskEngine, connection } = store;
   // A worker is no node: it holds no devices, and leaves their commands to those who do.
   if (role === 'worker') return { log, commands: memoryCommandStore(), runs, taskEngine, leases };
+  const clock = parts.add('shared clock', await openSharedClock(connection), (each) => each.close());
   return {
     log,
     commands,
     runs,
     taskEngine,
     leases,
-    shared: { directory, secret: () => sharedSecret(connection) },
+    shared: { directory, clock, secret: () => sharedSecret(connection) },
   };
 }

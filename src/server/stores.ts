@@ -1,6 +1,7 @@
 import type { ClientDirectory } from '../cluster/index.ts';
 import type { EventArchive } from '../events/event-archive.ts';
 import type { EventLog } from '../events/event-log.ts';
+import type { Clock } from '../flow/clock.ts';
 import type { CommandStore } from '../hub/index.ts';
 import type { LeaseStore } from '../leases/index.ts';
 import type { RunStore, TaskEngine } from '../tasks/index.ts';
@@ -16,5 +17,10 @@ export interface Stores {
   readonly taskEngine?: TaskEngine;
   readonly leases?: LeaseStore;
   /** What makes this process one node of several. */
-  readonly shared?: { readonly directory: ClientDirectory; readonly secret: () => Promise<Buffer> };
+  readonly shared?: {
+    readonly directory: ClientDirectory;
+    /** One wall clock for all of them. */
+    readonly clock: Clock;
+    readonly secret: () => Promise<Buffer>;
+  };
 }
