@@ -67,7 +67,7 @@ function traffic(
 }
 
 test('nodes are killed, stopped beyond their lease, and drained: nothing accepted is lost, nothing runs twice, order holds (P1-P3, P8)', {
-  timeout: size(150_000, 1_200_000),
+  timeout: size(240_000, 1_200_000),
 }, async () => {
   const { random, between, seed } = dice();
   const world = await ClusterWorld.open(3);
