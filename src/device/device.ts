@@ -173,10 +173,12 @@ export class Device {
   /**
    * Takes no new commands (the hub keeps them), lets running handlers end, waits until results and events are
    * acknowledged, says goodbye and frees everything; all within `timeoutMs`, default 10,000. What is still running
-   * then is aborted. The journal stays open: it is its owner's. May be called twice.
+   * then is aborted. While the hub is away, acknowledgements are waited for no longer than `awayMs`, default 2,000.
+   * What is left behind is told as the fact `closed-early`. The journal stays open: it is its owner's. May be called
+   * twice.
    */
-  close({ timeoutMs = 10_000 }: { timeoutMs?: number } = {}): Promise<void> {
-    this.#closing ??= this.#close(timeoutMs);
+  close({ timeoutMs = 10_000, awayMs = 2_000 }: { timeoutMs?: number; awayMs?: number } = {}): Promise<void> {
+    this.#closing ??= this.#close(timeoutMs, awayMs);
     return this.#closing;
   }
 
@@ -184,7 +186,7 @@ export class Device {
     return this.close();
   }
 
-  async #close(timeoutMs: number): Promise<void> {
+  async #close(timeoutMs: number, awayMs: number): Promise<void> {
     if (this.state.kind !== 'closed') {
       this.#link.takeNoCommands();
       this.#runner.close();
@@ -192,18 +194,34 @@ export class Device {
       const timeout = new Promise<void>((resolve) => {
         letGo = this.#parts.clock.after(timeoutMs, resolve);
       });
-      await Promise.race([this.#runner.idle().then(() => this.#flushed()), timeout, this.closed]);
+      await Promise.race([this.#runner.idle().then(() => this.#flushed(awayMs)), timeout, this.closed]);
       letGo();
+      const { running } = this.#runner;
+      const unacknowledged = this.#outbox.size;
+      if (running > 0 || unacknowledged > 0)
+        tell(this.#parts.observe, { kind: 'closed-early', running, unacknowledged });
       await this.#link.leave();
     }
     await this.#retired;
   }
 
-  /** Resolves when the hub has everything. */
-  #flushed(): Promise<void> {
+  /** Resolves when the hub has everything, or was away for `awayMs` on end. */
+  #flushed(awayMs: number): Promise<void> {
     if (this.#outbox.size === 0) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#onFlushed = resolve;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#onFlushed = resolve;
+    let letGo: (() => void) | undefined;
+    const watch = ({ kind }: DeviceState): void => {
+      if (kind === 'connected' || kind === 'closed') {
+        letGo?.();
+        letGo = undefined;
+      } else letGo ??= this.#parts.clock.after(awayMs, resolve);
+    };
+    const stop = this.onStateChange(watch);
+    watch(this.state);
+    return promise.finally(() => {
+      stop();
+      letGo?.();
     });
   }
 

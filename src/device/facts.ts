@@ -22,6 +22,8 @@ export type DeviceFact =
   | { readonly kind: 'event-dropped'; readonly name: string; readonly reason: string }
   /** The journal could not write something down. */
   | { readonly kind: 'journal-failed'; readonly commandId: string | undefined; readonly error: unknown }
+  /** `close()` waited no longer: for handlers that still run, and for frames (events, results) that the hub has not acknowledged. */
+  | { readonly kind: 'closed-early'; readonly running: number; readonly unacknowledged: number }
   /** A listener of `onStateChange` threw. */
   | { readonly kind: 'listener-failed'; readonly error: unknown };
 

@@ -16,5 +16,6 @@ const goodbyes: Readonly<Record<number, { code: HubErrorCode; word: string }>> =
   [GoodbyeReason.GOODBYE_REASON_UNAUTHENTICATED]: { code: 'unauthenticated', word: 'unauthenticated' },
   [GoodbyeReason.GOODBYE_REASON_SLOW_CONSUMER]: { code: 'resource-exhausted', word: 'slow consumer' },
   [GoodbyeReason.GOODBYE_REASON_LIVENESS]: { code: 'unavailable', word: 'nothing was heard of us' },
+  [GoodbyeReason.GOODBYE_REASON_PERMISSION_DENIED]: { code: 'permission-denied', word: 'permission denied' },
   [GoodbyeReason.GOODBYE_REASON_OVERLOADED]: { code: 'resource-exhausted', word: 'overloaded' },
 };

@@ -124,6 +124,11 @@ export class Runner implements JobHost {
     return this.#active > 0;
   }
 
+  /** Handlers that run now. */
+  get running(): number {
+    return this.#active;
+  }
+
   /** Resolves when no handler runs. */
   idle(): Promise<void> {
     if (this.#active === 0) return Promise.resolve();

@@ -57,7 +57,7 @@ export class Arrivals {
       clientId = checkHello(hello, session);
     } catch (error) {
       const { code, message } = toHubError(error);
-      const reason = code === 'permission-denied' ? 'unauthenticated' : 'protocol-error';
+      const reason = code === 'permission-denied' ? 'permission-denied' : 'protocol-error';
       session.end({ reason, message, mayReconnect: false });
       return;
     }

@@ -9,6 +9,7 @@ export type CloseReason =
   | 'draining'
   | 'protocol-error'
   | 'unauthenticated'
+  | 'permission-denied'
   | 'slow-consumer'
   | 'liveness'
   | 'overloaded';

@@ -384,6 +384,7 @@ const goodbyeReason: Record<CloseReason, GoodbyeReason> = {
   draining: GoodbyeReason.GOODBYE_REASON_DRAINING,
   'protocol-error': GoodbyeReason.GOODBYE_REASON_PROTOCOL_ERROR,
   unauthenticated: GoodbyeReason.GOODBYE_REASON_UNAUTHENTICATED,
+  'permission-denied': GoodbyeReason.GOODBYE_REASON_PERMISSION_DENIED,
   'slow-consumer': GoodbyeReason.GOODBYE_REASON_SLOW_CONSUMER,
   liveness: GoodbyeReason.GOODBYE_REASON_LIVENESS,
   overloaded: GoodbyeReason.GOODBYE_REASON_OVERLOADED,

@@ -209,6 +209,15 @@ describe('goodbye and drain', () => {
     expect(fresh.state.kind).toBe('waiting');
   });
 
+  test('a credential that is not for this client id is final, whoever makes it', async () => {
+    const device = await dialling({ token: () => 'fresh' });
+    const reason = GoodbyeReason.GOODBYE_REASON_PERMISSION_DENIED;
+    network.newest().goodbye({ reason, mayReconnect: false, message: 'client id "b" is not the credential\'s, "a"' });
+    expect(await device.closed).toMatchObject({ kind: 'refused', error: { code: 'permission-denied' } });
+    await clock.advance(100_000);
+    expect(network.streams).toHaveLength(1);
+  });
+
   test('a hello that broke the rules is refused for good', async () => {
     const connecting = dialling({ waitForWelcome: true });
     await turns();
@@ -771,6 +780,24 @@ describe('close', () => {
     expect(reason).toBe('unavailable');
     await expect(emitted).rejects.toMatchObject({ code: 'unavailable' });
     await expect(device.emit('y')).rejects.toMatchObject({ code: 'unavailable' });
+    expect(clock.size).toBe(0);
+  });
+
+  test('while the hub is away it waits for acknowledgements only for a while, and says what it leaves behind', async () => {
+    const device = await dialling({ backoff: { minMs: 60_000, maxMs: 60_000 } });
+    network.newest().welcome();
+    void device.emit('x'); // sent, and never acknowledged
+    await turns();
+    network.newest().close();
+    let isOver = false;
+    const closed = device.close().then(() => {
+      isOver = true;
+    });
+    await clock.advance(1999);
+    expect(isOver).toBe(false);
+    await clock.advance(1);
+    await closed;
+    expect(facts).toContainEqual({ kind: 'closed-early', running: 0, unacknowledged: 1 });
     expect(clock.size).toBe(0);
   });
 

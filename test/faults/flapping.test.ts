@@ -39,6 +39,7 @@ test('one id flaps between programs: epochs rise, the old one hears why, nothing
   const epochs: number[] = [];
   const ends: Promise<string>[] = [];
   const reasons: string[] = [];
+  const reasonTookMs: number[] = [];
   let old: Device | undefined;
   for (let i = 0; i < flaps; i++) {
     const device = await connectDevice({
@@ -61,7 +62,9 @@ test('one id flaps between programs: epochs rise, the old one hears why, nothing
     for (let n = 0; n < 3; n++)
       ends.push(submit(transport, ledger, { clientId: 'contended', content: `${i}-${n}` }).ended);
     if (old) {
+      const since = performance.now();
       await eventually('the old stream hears that it was taken over', () => reasons.length >= i, 10_000);
+      reasonTookMs.push(performance.now() - since);
       await old.close({ timeoutMs: 0 });
     }
     old = device;
@@ -74,6 +77,9 @@ test('one id flaps between programs: epochs rise, the old one hears why, nothing
   expect(epochs.every((epoch, i) => i === 0 || epoch > epochs[i - 1]!)).toBe(true);
   expect(reasons.filter((reason) => /took over/.test(reason))).toHaveLength(flaps - 1);
   expect(contended.count).toBeGreaterThan(0);
+  // Each within a second; a machine that is busy elsewhere may miss it for a few of them.
+  const late = reasonTookMs.filter((ms) => ms > 1000);
+  expect(late.length, `${late.map(Math.round)} ms`).toBeLessThanOrEqual(size(flaps / 20, 0));
   await old?.close({ timeoutMs: 0 });
   await transport.close();
 });

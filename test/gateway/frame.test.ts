@@ -14,3 +14,7 @@ test('no line break and no NUL of a name, of data or of an id ends a field', () 
     expect(idLine(`a${forged}b`)).toMatch(/^id: a +b\n$/);
   }
 });
+
+test('a frame that is kept keeps nothing but itself', () => {
+  expect(encodeFrame('temperature', '{"celsius":71}').buffer.byteLength).toBeLessThan(100);
+});

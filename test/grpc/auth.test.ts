@@ -57,7 +57,7 @@ describe('with tokens', () => {
   test('a device is no other client than its token names', async () => {
     const { hub, address } = await startHub();
     const refused = connectDevice({ address, clientId: 'pump-8', token: await deviceToken('pump-7') });
-    await expect(refused).rejects.toMatchObject({ code: 'unauthenticated', message: /pump-7/ });
+    await expect(refused).rejects.toMatchObject({ code: 'permission-denied', message: /pump-7/ });
     expect(hub.clients.list('default')).toEqual([]);
   });
 
@@ -180,7 +180,7 @@ describe('with certificates', () => {
     expect(device.state).toMatchObject({ kind: 'connected', clientId: 'pump-7' });
     expect(hub.clients.isConnected('acme', 'pump-7')).toBe(true);
     const other = connectDevice({ address, clientId: 'pump-8', tls: as('pump') });
-    await expect(other).rejects.toMatchObject({ code: 'unauthenticated', message: /pump-7/ });
+    await expect(other).rejects.toMatchObject({ code: 'permission-denied', message: /pump-7/ });
   });
 
   test('a certificate of no authority of ours is nobody, also where none is required', async () => {

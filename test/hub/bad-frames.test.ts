@@ -45,6 +45,7 @@ test("a hello with a client id that is not the credential's is refused", async (
   await expect(device.hello({ clientId: 'pump-2' })).rejects.toThrow(
     'client id "pump-2" is not the credential\'s, "pump-1"',
   );
+  expect(await device.closed()).toMatchObject({ reason: 9, mayReconnect: false });
   const named = scriptedDevice(hub, { tenant: 'default', clientId: 'pump-1' });
   expect(await named.hello({ clientId: '' })).toMatchObject({ clientId: 'pump-1' });
   await hub.close();

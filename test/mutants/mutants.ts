@@ -54,6 +54,20 @@ export const mutants: readonly Mutant[] = [
     caughtBy: ['test/gateway/frame.test.ts'],
   },
   {
+    name: 'a payload that is kept keeps the 64 KiB that it came in',
+    file: 'src/flow/kept-bytes.ts',
+    find: 'return bytes.buffer.byteLength - length <= length ? bytes : new Uint8Array(bytes);',
+    replace: 'return bytes;',
+    caughtBy: ['test/flow/kept-bytes.test.ts'],
+  },
+  {
+    name: 'a device that is closed waits for a hub that is away',
+    file: 'src/device/device.ts',
+    find: 'letGo ??= this.#parts.clock.after(awayMs, resolve);',
+    replace: 'letGo ??= this.#parts.clock.after(awayMs, () => undefined);',
+    caughtBy: ['test/device/session.test.ts'],
+  },
+  {
     name: 'the hub goes on writing to a stream that is full',
     file: 'src/hub/session.ts',
     find: 'this.#noteWritable(this.stream.send({ seq, ack, body }));',

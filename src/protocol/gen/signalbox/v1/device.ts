@@ -33,6 +33,8 @@ export const GoodbyeReason = {
   GOODBYE_REASON_LIVENESS: 7,
   /** GOODBYE_REASON_OVERLOADED - The hub has reached a limit. */
   GOODBYE_REASON_OVERLOADED: 8,
+  /** GOODBYE_REASON_PERMISSION_DENIED - The credential is good, and does not allow this client id. */
+  GOODBYE_REASON_PERMISSION_DENIED: 9,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -48,6 +50,7 @@ export namespace GoodbyeReason {
   export type GOODBYE_REASON_SLOW_CONSUMER = typeof GoodbyeReason.GOODBYE_REASON_SLOW_CONSUMER;
   export type GOODBYE_REASON_LIVENESS = typeof GoodbyeReason.GOODBYE_REASON_LIVENESS;
   export type GOODBYE_REASON_OVERLOADED = typeof GoodbyeReason.GOODBYE_REASON_OVERLOADED;
+  export type GOODBYE_REASON_PERMISSION_DENIED = typeof GoodbyeReason.GOODBYE_REASON_PERMISSION_DENIED;
   export type UNRECOGNIZED = typeof GoodbyeReason.UNRECOGNIZED;
 }
 
@@ -80,6 +83,9 @@ export function goodbyeReasonFromJSON(object: any): GoodbyeReason {
     case 8:
     case "GOODBYE_REASON_OVERLOADED":
       return GoodbyeReason.GOODBYE_REASON_OVERLOADED;
+    case 9:
+    case "GOODBYE_REASON_PERMISSION_DENIED":
+      return GoodbyeReason.GOODBYE_REASON_PERMISSION_DENIED;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -107,6 +113,8 @@ export function goodbyeReasonToJSON(object: GoodbyeReason): string {
       return "GOODBYE_REASON_LIVENESS";
     case GoodbyeReason.GOODBYE_REASON_OVERLOADED:
       return "GOODBYE_REASON_OVERLOADED";
+    case GoodbyeReason.GOODBYE_REASON_PERMISSION_DENIED:
+      return "GOODBYE_REASON_PERMISSION_DENIED";
     case GoodbyeReason.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
