@@ -1,5 +1,8 @@
+import { redisServerPath } from '../scripts/debian.ts';
 import type { DevicesVerbs } from './actors/devices.ts';
 import type { HubVerbs } from './actors/hub.ts';
+import type { NodeVerbs } from './actors/node.ts';
+import type { RedisVerbs } from './actors/redis.ts';
 import type { SqliteVerbs } from './actors/sqlite.ts';
 import { type Bench, type Contender, during, same, takeTurns } from './harness.ts';
 
@@ -9,7 +12,7 @@ const livePerSecond = 200;
 
 /**
  * Queued commands over SQLite: each is stored, sent, answered, and its result stored, for 100 callers at once. Beside
- * it one row per transaction in bare better-sqlite3, as durable. And what live commands feel of it meanwhile.
+ * it one row per transaction in bare better-sqlite3, as durable, and the same commands at a node over Redis. And what live commands feel of it meanwhile.
  */
 export async function queued(bench: Bench): Promise<void> {
   const bytes = 100;
@@ -20,6 +23,14 @@ export async function queued(bench: Bench): Promise<void> {
   await devices.call('open', { address: grpc, prefix: 'queued', count: 100 });
   await devices.call('open', { address: grpc, prefix: 'live', count: 20 });
   same('devices', await hub.call('peers'), 120);
+
+  const node = await bench.start<NodeVerbs>('node');
+  const redis = redisServerPath() === undefined ? undefined : await bench.start<RedisVerbs>('redis');
+  if (redis) {
+    const { grpc: address } = await node.call('open', { redis: await redis.call('open'), node: 'node' });
+    await devices.call('open', { address, prefix: 'shared', count: 100 });
+    same('devices over Redis', await node.call('sessions'), 100);
+  }
 
   const live = (seconds: number) =>
     hub.call('pacedCommands', { prefix: 'live', count: 20, perSecond: livePerSecond, seconds, bytes });
@@ -58,12 +69,31 @@ export async function queued(bench: Bench): Promise<void> {
       return { perSecond: load.operations / load.seconds, p99Ms: load.p99Ms };
     },
   };
+  if (redis)
+    contenders.redis = async (seconds) => {
+      const { result, cpuUs } = await during({ node, redis }, () =>
+        node.call('commands', { ...background, prefix: 'shared', seconds }),
+      );
+      return {
+        perSecond: result.operations / result.seconds,
+        p99Ms: result.p99Ms,
+        cpu: cpuUs.node! / result.operations,
+        redis: cpuUs.redis! / result.operations,
+      };
+    };
   const turns = bench.isQuick ? { rounds: 3, seconds: 1, warmUpSeconds: 2 } : { rounds: 7, seconds: 3 };
-  const { alone, easy: some, busy, full, one } = await takeTurns(contenders, turns);
+  const { alone, easy: some, busy, full, one, redis: shared } = await takeTurns(contenders, turns);
   const bare = 'bare better-sqlite3, a transaction each';
   bench.report('queued commands per second, 100 callers', '1/s', full!.perSecond!, { [bare]: one!.perSecond! });
   bench.report('p99 of queued commands', 'ms', full!.queuedP99Ms!);
   bench.report('hub CPU per command', 'us', full!.cpu!);
+  if (shared) {
+    const sqliteHub = 'a hub over SQLite';
+    bench.report('over Redis: queued commands per second', '1/s', shared.perSecond!, { [sqliteHub]: full!.perSecond! });
+    bench.report('over Redis: p99 of queued commands', 'ms', shared.p99Ms!, { [sqliteHub]: full!.queuedP99Ms! });
+    bench.report('over Redis: CPU of the node per command', 'us', shared.cpu!, { [sqliteHub]: full!.cpu! });
+    bench.report('over Redis: CPU of Redis per command', 'us', shared.redis!);
+  }
   for (const [name, number] of [
     ['p50', 'p50Ms'],
     ['p99', 'p99Ms'],
