@@ -151,7 +151,7 @@ describeNeeding('redis', 'queued commands in a Redis that fails', () => {
       await callers.stop();
       expect([...new Set(told.codes)]).toEqual(['unavailable']);
       // Half a second is the limit of a call here; the rest is for a busy machine.
-      expect(told.slowestMs).toBeLessThan(2500);
+      expect(told.slowestMs).toBeLessThan(4000);
       await expectKept(store, told);
     });
 
@@ -170,7 +170,7 @@ describeNeeding('redis', 'queued commands in a Redis that fails', () => {
     await until(() => callers.tries.stored > before + 200, 10_000);
     await callers.stop();
     expect([...new Set(told.codes)]).toEqual(['unavailable']);
-    expect(told.slowestMs).toBeLessThan(2500);
+    expect(told.slowestMs).toBeLessThan(4000);
     await expectKept(store, told);
   });
 
