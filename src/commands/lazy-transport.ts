@@ -1,5 +1,5 @@
 import { HubError } from '../errors.ts';
-import type { Command, CommandUpdate } from '../protocol/command.ts';
+import { type Command, type CommandUpdate, isTerminalUpdate } from '../protocol/command.ts';
 import type { ClientQuery } from './client-lister.ts';
 import type { RemoteTransport } from './roads.ts';
 
@@ -18,6 +18,12 @@ export function lazyTransport(open: () => Promise<RemoteTransport>): RemoteTrans
     send(command, options) {
       if (opened !== undefined) return opened.send(command, options);
       return { [Symbol.asyncIterator]: () => throughPromise(road(), command, options) };
+    },
+    async settle(command) {
+      const transport = opened ?? (await road());
+      if (transport.settle) return transport.settle(command);
+      for await (const update of transport.send(command)) if (isTerminalUpdate(update)) return update;
+      throw new HubError('unavailable', `the road told no end of command ${command.id}`, { commandId: command.id });
     },
     async listClients(query: ClientQuery) {
       const transport = await road();

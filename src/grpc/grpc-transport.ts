@@ -2,7 +2,7 @@ import { Client, connectivityState } from '@grpc/grpc-js';
 import { HubError, toHubError } from '../errors.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
 import { eachAddress } from '../protocol/addresses.ts';
-import type { Command, CommandUpdate } from '../protocol/command.ts';
+import { type Command, type CommandUpdate, isTerminalUpdate } from '../protocol/command.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import { type ConnectOptions, callMetadata, channelParts } from './channel.ts';
 import { LeftCalls } from './left-calls.ts';
@@ -64,20 +64,28 @@ export function grpcTransport(options: GrpcTransportOptions): GrpcTransport {
     road.leftCalls.close();
     client.close();
   };
+  const open = (command: Command, signal: AbortSignal | undefined, isBrief: boolean): AsyncIterator<CommandUpdate> => {
+    if (isClosed) return failing(new HubError('unavailable', `the connection to ${address} was closed here`));
+    if (running.size >= maxRunning)
+      return failing(
+        new HubError('resource-exhausted', `${maxRunning} commands are under way to ${address}, the limit`, {
+          retryAfterMs: 1000,
+        }),
+      );
+    return start(road, command, signal, isBrief);
+  };
   return {
     send(command, { signal } = {}) {
-      return {
-        [Symbol.asyncIterator](): AsyncIterator<CommandUpdate> {
-          if (isClosed) return failing(new HubError('unavailable', `the connection to ${address} was closed here`));
-          if (running.size >= maxRunning)
-            return failing(
-              new HubError('resource-exhausted', `${maxRunning} commands are under way to ${address}, the limit`, {
-                retryAfterMs: 1000,
-              }),
-            );
-          return start(road, command, signal);
-        },
-      };
+      return { [Symbol.asyncIterator]: () => open(command, signal, false) };
+    },
+    async settle(command) {
+      const updates = open(command, undefined, true);
+      let update: CommandUpdate | undefined;
+      do {
+        ({ value: update } = await updates.next());
+        if (update === undefined) throw new HubError('unavailable', `${address} told no end of command ${command.id}`);
+      } while (!isTerminalUpdate(update));
+      return update;
     },
     close,
     [Symbol.asyncDispose]: close,
@@ -91,9 +99,14 @@ function shuffled<T>(items: readonly T[], random: () => number): T[] {
     .map(({ item }) => item);
 }
 
-function start(road: RemoteRoad, command: Command, signal: AbortSignal | undefined): AsyncIterator<CommandUpdate> {
+function start(
+  road: RemoteRoad,
+  command: Command,
+  signal: AbortSignal | undefined,
+  isBrief: boolean,
+): AsyncIterator<CommandUpdate> {
   try {
-    return new RemoteCommand(road, command, signal);
+    return new RemoteCommand(road, command, signal, isBrief);
   } catch (thrown) {
     // A value that the generated code cannot encode.
     return failing(new HubError('invalid-argument', toHubError(thrown).message, { cause: thrown }));

@@ -83,7 +83,8 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   #isOver = false;
   #letGo = new Map<'connect' | 'end' | 'retry' | 'cancel', () => void>();
 
-  constructor(road: RemoteRoad, command: Command, signal: AbortSignal | undefined) {
+  /** `isBrief`: only that it was accepted, and how it ends. */
+  constructor(road: RemoteRoad, command: Command, signal: AbortSignal | undefined, isBrief = false) {
     this.#road = road;
     this.#command = command;
     this.#signal = signal;
@@ -91,7 +92,9 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
     for (const name of ['timeoutMs', 'waitForConnectMs'] as const)
       if (command[name] > maxUint32)
         throw new HubError('invalid-argument', `${name} is ${command[name]}, the most over gRPC is ${maxUint32}`);
-    this.#request = toBuffer(SendCommandToClientRequest.encode({ command: commandToProto(command) }).finish());
+    this.#request = toBuffer(
+      SendCommandToClientRequest.encode({ command: commandToProto(command), brief: isBrief }).finish(),
+    );
     const lifeMs = lifeOf(command);
     this.#endsAt = road.clock.monotonic() + lifeMs;
     this.#updates.onReturn = () => this.#finish();

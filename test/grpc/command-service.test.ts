@@ -14,7 +14,7 @@ import { asIs, metadataOf, start } from './harness.ts';
 
 const path = '/signalbox.v1.CommandService/SendCommandToClient';
 const request = (): Buffer =>
-  Buffer.from(SendCommandToClientRequest.encode({ command: commandToProto(testCommand()) }).finish());
+  Buffer.from(SendCommandToClientRequest.encode({ command: commandToProto(testCommand()), brief: false }).finish());
 
 async function startFor(who: Partial<Principal> = {}, options: Partial<GrpcServerOptions> = {}) {
   const started = await start({ authenticator: authenticatorOf(() => principal(who)), ...options });

@@ -4,9 +4,11 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openAuthenticator } from '../../src/auth/index.ts';
 import type { HubError } from '../../src/errors.ts';
 import { type GrpcTransport, type GrpcTransportOptions, grpcTransport } from '../../src/grpc/grpc-transport.ts';
+import { hubClients } from '../../src/grpc/hub-clients.ts';
 import { type GrpcServer, serveGrpc } from '../../src/grpc/serve-grpc.ts';
 import { type CommandStore, Hub, memoryCommandStore } from '../../src/hub/index.ts';
 import type { CommandUpdate } from '../../src/protocol/command.ts';
+import { commandToProto, stateToProto } from '../../src/protocol/convert.ts';
 import {
   collect,
   type FaultProxy,
@@ -59,6 +61,55 @@ afterEach(async () => {
   for (const close of opened.splice(0).reverse()) await close();
   await road.close();
   await stopHub();
+});
+
+describe('who wants the end alone', () => {
+  test('is told that, and what every follower is told', async () => {
+    const device = scriptedDevice(hub);
+    await device.hello();
+    const transport = transportTo(target);
+    for (const [index, end] of (['succeeded', 'failed', 'rejected'] as const).entries()) {
+      const command = testCommand();
+      const told = transport.settle!(command);
+      expect((await device.command(index + 1)).id).toBe(command.id);
+      device.send({ $case: 'started', value: { commandId: command.id } });
+      if (end === 'succeeded') device.succeed(command.id);
+      else device.end(command.id, end);
+      expect(await told).toEqual((await collect(hub.watch('default', command.id))).at(-1));
+    }
+    await expect(transport.settle!(testCommand({ clientId: 'nobody' }))).rejects.toMatchObject({
+      code: 'client-offline',
+    });
+  });
+
+  test('gets two messages of the hub: that it was accepted, and how it ends', async () => {
+    const device = scriptedDevice(hub);
+    await device.hello();
+    const clients = hubClients({ address: target });
+    opened.push(() => clients.close());
+    const command = testCommand();
+    const seen: unknown[] = [];
+    const reading = (async () => {
+      const sent = { command: commandToProto(command), brief: true };
+      for await (const { update } of clients.commands.sendCommandToClient(sent)) seen.push(update?.state);
+    })();
+    await device.command();
+    device.send({ $case: 'started', value: { commandId: command.id } });
+    device.succeed(command.id);
+    await reading;
+    expect(seen).toEqual([stateToProto('queued'), stateToProto('succeeded')]);
+  });
+
+  test('has it also over a connection that breaks', async () => {
+    const device = scriptedDevice(hub);
+    await device.hello();
+    const command = testCommand();
+    const told = transportTo(road.address).settle!(command);
+    await device.command();
+    road.cutAll();
+    device.succeed(command.id);
+    expect(await told).toMatchObject({ commandId: command.id, state: 'succeeded' });
+  });
 });
 
 describe('when the connection breaks', () => {

@@ -293,7 +293,11 @@ export interface CommandRecord {
 /** SendCommandToClientRequest carries the command. */
 export interface SendCommandToClientRequest {
   /** The command to send. */
-  command: Command | undefined;
+  command:
+    | Command
+    | undefined;
+  /** Tell only that it was accepted, and how it ends: the steps between are not wanted. */
+  brief: boolean;
 }
 
 /** SendCommandToClientResponse carries one update. */
@@ -1304,7 +1308,7 @@ export const CommandRecord: MessageFns<CommandRecord, "signalbox.v1.CommandRecor
 };
 
 function createBaseSendCommandToClientRequest(): SendCommandToClientRequest {
-  return { command: undefined };
+  return { command: undefined, brief: false };
 }
 
 export const SendCommandToClientRequest: MessageFns<
@@ -1316,6 +1320,9 @@ export const SendCommandToClientRequest: MessageFns<
   encode(message: SendCommandToClientRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.command !== undefined) {
       Command.encode(message.command, writer.uint32(10).fork()).join();
+    }
+    if (message.brief !== false) {
+      writer.uint32(16).bool(message.brief);
     }
     return writer;
   },
@@ -1341,6 +1348,14 @@ export const SendCommandToClientRequest: MessageFns<
             message.command = Command.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.brief = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1354,13 +1369,19 @@ export const SendCommandToClientRequest: MessageFns<
   },
 
   fromJSON(object: any): SendCommandToClientRequest {
-    return { command: isSet(object.command) ? Command.fromJSON(object.command) : undefined };
+    return {
+      command: isSet(object.command) ? Command.fromJSON(object.command) : undefined,
+      brief: isSet(object.brief) ? globalThis.Boolean(object.brief) : false,
+    };
   },
 
   toJSON(message: SendCommandToClientRequest): unknown {
     const obj: any = {};
     if (message.command !== undefined) {
       obj.command = Command.toJSON(message.command);
+    }
+    if (message.brief !== false) {
+      obj.brief = message.brief;
     }
     return obj;
   },
@@ -1373,6 +1394,7 @@ export const SendCommandToClientRequest: MessageFns<
     message.command = (object.command !== undefined && object.command !== null)
       ? Command.fromPartial(object.command)
       : undefined;
+    message.brief = object.brief ?? false;
     return message;
   },
 };
