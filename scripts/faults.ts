@@ -1,5 +1,5 @@
 // `npm run test:faults [-- --full] [--seed=N] [<filter>]`: kills, cuts, storms and floods, with ledgers compared afterwards.
-// The CI size is part of `npm test`; `--full` takes about 20 minutes.
+// The CI size is part of `npm test`; `--full` takes about 20 minutes, beside the churn (P25), which takes its hour.
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 

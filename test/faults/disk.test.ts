@@ -1,7 +1,10 @@
-import { writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { grpcTransport } from '../../src/grpc/index.ts';
+import type { CommandTransport } from '../../src/protocol/command-transport.ts';
 import { submit } from './support/callers.ts';
 import { HubProcess } from './support/hub.ts';
 import { eventually } from './support/sizes.ts';
@@ -45,6 +48,115 @@ test('a full disk: nothing is accepted that is not kept, the process lives, and 
   await eventually('all ends are told', () => world.verdict().broken.length === 0, 30_000);
   expect(world.verdict().states).toEqual({ succeeded: accepted });
 });
+
+/** Whether this machine lets a test make a file system of its own, and has a compiler. */
+const canMount =
+  process.getuid?.() === 0 && spawnSync('unshare', ['-m', 'mount', '-t', 'tmpfs', 'none', '/mnt']).status === 0;
+const hasCompiler = spawnSync('cc', ['--version']).status === 0;
+
+/** Sends until `count` were refused; how many were accepted. */
+async function fill(world: World, transport: CommandTransport, count: number): Promise<number> {
+  const content = 'x'.repeat(20_000);
+  let [accepted, refused] = [0, 0];
+  for (let i = 0; refused < count && i < 2000; i++)
+    if (await submit(transport, world.ledger, { clientId: 'away', content: `${i} ${content}` }).accepted) accepted++;
+    else refused++;
+  expect(refused).toBe(count);
+  const refusals = world.callers.filter((line) => line.kind === 'refused');
+  expect(new Set(refusals.map(({ code }) => code))).toEqual(new Set(['unavailable']));
+  return accepted;
+}
+
+test.skipIf(!canMount)(
+  'a file system without room: refused until there is some, then accepted again without a restart (P21; needs root)',
+  {
+    timeout: 120_000,
+  },
+  async () => {
+    const disk = mkdtempSync(path.join(tmpdir(), 'signalbox-disk-'));
+    expect(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=32m', 'none', disk]).status).toBe(0);
+    onTestFinished(() => {
+      spawnSync('umount', ['-l', disk]);
+      rmSync(disk, { recursive: true, force: true });
+    });
+    // Less than SQLite's write-ahead log takes beside the data would be full again at once.
+    const ballast = path.join(disk, 'ballast');
+    writeFileSync(ballast, Buffer.alloc(24 * 2 ** 20));
+    const world = await World.open({ data: path.join(disk, 'data'), mailboxBytes: 1024 * 1024 * 1024 });
+    const transport = grpcTransport({ address: world.hub.grpc });
+    onTestFinished(() => transport.close());
+    let accepted = await fill(world, transport, 10);
+    expect(accepted).toBeGreaterThan(5);
+    rmSync(ballast);
+    await eventually(
+      'there is room, and it is accepted again',
+      () => submit(transport, world.ledger, { clientId: 'away', content: 'after' }).accepted,
+    );
+    accepted++;
+    world.devices(['away']);
+    await eventually(
+      () => `${world.verdict().effects} of ${accepted} are done`,
+      () => world.verdict().effects === accepted,
+    );
+    await eventually(
+      () => `all ends are told: ${world.verdict().broken.slice(0, 3)} ${JSON.stringify(world.verdict().states)}`,
+      () => world.verdict().broken.length === 0,
+      30_000,
+    );
+  },
+);
+
+test.skipIf(!hasCompiler)(
+  'an fsync that fails: nothing more is accepted until a restart, and all that was is done (P21; needs cc)',
+  {
+    timeout: 120_000,
+  },
+  async () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'signalbox-fsync-'));
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+    const [source, library, broken] = ['fsync.c', 'fsync.so', 'broken'].map((name) => path.join(folder, name)) as [
+      string,
+      string,
+      string,
+    ];
+    // Once the file `broken` is there, no fsync succeeds any more.
+    writeFileSync(
+      source,
+      `#include <errno.h>
+     #include <unistd.h>
+     #include <sys/syscall.h>
+     static int failing(void) { if (access("${broken}", F_OK) != 0) return 0; errno = EIO; return 1; }
+     int fsync(int fd) { return failing() ? -1 : syscall(SYS_fsync, fd); }
+     int fdatasync(int fd) { return failing() ? -1 : syscall(SYS_fdatasync, fd); }`,
+    );
+    expect(spawnSync('cc', ['-shared', '-fPIC', '-o', library, source]).status).toBe(0);
+    const world = await World.open({}, `export LD_PRELOAD=${library}`);
+    const { hub } = world;
+    const transport = grpcTransport({ address: hub.grpc });
+    onTestFinished(() => transport.close());
+    const sends = Array.from({ length: 50 }, (_, i) =>
+      submit(transport, world.ledger, { clientId: 'away', content: `${i}` }),
+    );
+    for (const { accepted } of sends) expect(await accepted).toBe(true);
+    writeFileSync(broken, '');
+    expect(await fill(world, transport, 5)).toBe(0);
+    rmSync(broken);
+    // The disk seems well again; what it did with what it was given before, nobody knows.
+    expect(await fill(world, transport, 5)).toBe(0);
+    const refusal = world.callers.filter((line) => line.kind === 'refused').at(-1)!;
+    expect(refusal.message).toMatch(/disk I\/O error.*Nothing is accepted until a restart/);
+    expect(hub.child.hasEnded, 'the hub lives').toBe(false);
+
+    await hub.child.kill();
+    await hub.start();
+    world.devices(['away']);
+    await eventually(
+      () => `${world.verdict().effects} of 50 are done`,
+      () => world.verdict().effects === 50,
+    );
+    await eventually('all ends are told', () => world.verdict().broken.length === 0, 30_000);
+  },
+);
 
 test('a data file that is damaged is refused with a reason, not with a crash later (P21)', async () => {
   const world = await World.open();

@@ -237,6 +237,12 @@ describeNeeding('chromium', 'the page in a real browser', () => {
     await page.locator('.update[data-state="succeeded"]').waitFor();
   });
 
+  test('the documentation of the HTTP API keeps to its own policy', async () => {
+    await using hub = await openHub();
+    const page = await open(`${hub.url}/docs`);
+    await page.getByText('/v1/clients/{id}/commands').first().waitFor();
+  });
+
   test("the browser's own EventSource watches with a one-use ticket", async () => {
     const secret = 'a secret of at least thirty-two bytes';
     const identity = { issuer: 'signalbox', audience: 'signalbox' };
