@@ -186,7 +186,7 @@ test('of a killed node all devices are back within its lease and their wait, and
 test('Redis dies and freezes for longer than a lease: streams stay, live commands of a node go on, the rest is refused soon, and all is back by itself (P14)', {
   timeout: size(120_000, 300_000),
 }, async () => {
-  const world = await ClusterWorld.open(3);
+  const world = await ClusterWorld.open(3, {}, { appendfsync: 'always' });
   const names = numbered('device', 12);
   const devices = world.devices(names, { workMs: 5 });
   await devices.says('connected');

@@ -1,5 +1,6 @@
 import { afterEach, expect, onTestFinished, test } from 'vitest';
 import { type FaultProxy, faultProxy } from '../../src/testing/index.ts';
+import type { RedisServer } from '../support/redis.ts';
 import { submit } from './support/callers.ts';
 import { compare } from './support/checker.ts';
 import { killAll } from './support/child.ts';
@@ -14,11 +15,12 @@ test('Redis is killed, stopped, cut off and loses its answers: submits fail in t
 }, async () => {
   const { random, between, seed } = dice();
   let road!: FaultProxy;
-  const world = await ClusterWorld.open(2, {}, async (redis) => {
-    road = await faultProxy({ target: `127.0.0.1:${redis.port}`, random });
+  const through = async ({ port }: RedisServer) => {
+    road = await faultProxy({ target: `127.0.0.1:${port}`, random });
     onTestFinished(() => road.close());
     return `redis://${road.address}`;
-  });
+  };
+  const world = await ClusterWorld.open(2, {}, { appendfsync: 'always', road: through });
   const { redis } = world;
   const names = numbered('device', size(10, 50));
   world.devices(names, { workMs: 20 });

@@ -34,14 +34,19 @@ export class ClusterWorld {
     });
   }
 
-  /** `road`: how nodes reach Redis, to put faults in between. */
+  /**
+   * `road`: how nodes reach Redis, to put faults in between. `appendfsync`: for tests that kill Redis itself it has to be
+   * `always`, as with `everysec` it may answer before it writes.
+   */
   static async open(
     count: number,
     options: ServeOptions = {},
-    road = async (redis: RedisServer) => redis.url,
+    {
+      appendfsync = 'everysec',
+      road = async ({ url }: RedisServer) => url,
+    }: { appendfsync?: 'everysec' | 'always'; road?: (redis: RedisServer) => Promise<string> } = {},
   ): Promise<ClusterWorld> {
-    // With that setting Redis has written what it has answered, so that its own death is a fair test, too.
-    const world = new ClusterWorld(await RedisServer.start({ settings: { appendfsync: 'always' } }));
+    const world = new ClusterWorld(await RedisServer.start({ settings: { appendfsync } }));
     const url = await road(world.redis);
     for (let i = 0; i < count; i++)
       world.nodes.push(
