@@ -4,7 +4,7 @@ import { connectDevice, type Device } from '../../src/device/index.ts';
 import { grpcTransport } from '../../src/grpc/index.ts';
 import { faultProxy } from '../../src/testing/index.ts';
 import { submit } from './support/callers.ts';
-import { eventually, figures, isFull, size, sleep } from './support/sizes.ts';
+import { eventually, figures, size, sleep } from './support/sizes.ts';
 import { numbered, World } from './support/world.ts';
 
 /** Ids of the clients that the hub holds for connected, as any watcher of HTTP sees them. */
@@ -80,11 +80,9 @@ test('devices and browsers that never read cost a bounded part of memory, and ot
   const silence = { write: () => undefined };
   const flood = async (round: number): Promise<void> => {
     // A connection carries 1,000 calls; those to the stalled ones must leave room.
-    const content = 'x'.repeat(30_000);
-    const sends = numbered('stalled', count).flatMap((clientId) =>
-      Array.from({ length: isFull ? 1 : 4 }, () =>
-        submit(transport, silence, { clientId, content, live: true, waitForConnectMs: 0 }),
-      ),
+    const content = 'x'.repeat(120_000);
+    const sends = numbered('stalled', count).map((clientId) =>
+      submit(transport, silence, { clientId, content, live: true, waitForConnectMs: 0 }),
     );
     const noise = Array.from({ length: 200 }, (_, i) => talker.emit('noise', { round, i, pad: 'y'.repeat(2000) }));
     await Promise.allSettled(noise); // a full buffer of the talker is its own affair
@@ -100,7 +98,7 @@ test('devices and browsers that never read cost a bounded part of memory, and ot
     await flood(round);
     rss.push((await hub.usage()).rss / 2 ** 20);
   }
-  // 30 KB x 4 x 30 commands and 400 KB x 30 browsers go in with every round, and nothing comes out.
+  // 120 KB x 100 commands and 400 KB x 100 browsers go in with every round, and nothing comes out.
   expect(rss.at(-1)! - rss[1]!, `resident memory by round, in MB: ${rss.map(Math.round).join(' ')}`).toBeLessThan(100);
   await eventually('the stalled streams were closed', async () => {
     const ids = await connectedClients(hub.http);
