@@ -1,9 +1,11 @@
 import { get } from 'node:http';
 import { expect, onTestFinished, test } from 'vitest';
 import { connectDevice, type Device } from '../../src/device/index.ts';
+import { type Clock, systemClock } from '../../src/flow/clock.ts';
 import { grpcTransport } from '../../src/grpc/index.ts';
 import { faultProxy } from '../../src/testing/index.ts';
 import { submit } from './support/callers.ts';
+import { order } from './support/order.ts';
 import { eventually, figures, size, sleep } from './support/sizes.ts';
 import { numbered, World } from './support/world.ts';
 
@@ -220,4 +222,38 @@ test('what waited longer than its time to live is never run, what did not is, al
   );
   expect(new Set(await Promise.all(inTime.map(({ ended }) => ended)))).toEqual(new Set(['succeeded']));
   await device.kill();
+});
+
+test('clocks of callers and devices that are wrong by weeks change nothing (P7)', { timeout: 60_000 }, async () => {
+  const { hub } = await World.open();
+  const weeksMs = 3 * 7 * 24 * 3_600_000;
+  const wrong = (byMs: number): Clock => ({ ...systemClock, now: () => systemClock.now() + byMs });
+  const silence = { write: () => undefined };
+  const sent = [-weeksMs, weeksMs].map((byMs, caller) => {
+    const transport = grpcTransport({ address: hub.grpc, clock: wrong(byMs) });
+    onTestFinished(() => transport.close());
+    const some = (name: string, ttlMs: number) =>
+      Array.from({ length: 20 }, (_, i) =>
+        submit(transport, silence, { clientId: `away-${caller}`, content: `${name} ${caller} ${i}`, ttlMs }),
+      );
+    return { short: some('short', 5000), long: some('long', 3_600_000) };
+  });
+  const short = sent.flatMap((each) => each.short);
+  const long = sent.flatMap((each) => each.long);
+  await Promise.all([...short, ...long].map(({ accepted }) => accepted));
+  const first = await Promise.race([sleep(500).then(() => 'none'), ...[...short, ...long].map(({ ended }) => ended)]);
+  expect(first, 'what ended before its time').toBe('none');
+  expect(new Set(await Promise.all(short.map(({ ended }) => ended)))).toEqual(new Set(['expired']));
+  const ran: string[] = [];
+  for (const [index, byMs] of [weeksMs, -weeksMs].entries()) {
+    const device = await connectDevice({ address: hub.grpc, clientId: `away-${index}`, clock: wrong(byMs) });
+    onTestFinished(() => device.close({ timeoutMs: 0 }));
+    device.handle(order, (one) => {
+      ran.push(one.content);
+      return one;
+    });
+  }
+  expect(new Set(await Promise.all(long.map(({ ended }) => ended)))).toEqual(new Set(['succeeded']));
+  const wanted = [0, 1].flatMap((caller) => Array.from({ length: 20 }, (_, i) => `long ${caller} ${i}`));
+  expect(ran.toSorted()).toEqual(wanted.toSorted());
 });
