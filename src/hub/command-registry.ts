@@ -5,10 +5,28 @@ class Generation {
   readonly byId = new Map<string, PendingCommand>();
   readonly byKey = new Map<string, PendingCommand>();
   bytes = 0;
+  /** One bit for all ids of one hash. Nearly every id that is asked for is new: a look into this little table says so. */
+  readonly #mayHold = new Uint8Array(2 ** hashBits / 8);
 
   find(id: string): PendingCommand | undefined {
-    return this.byId.size === 0 ? undefined : this.byId.get(id);
+    const hash = hashOf(id);
+    return (this.#mayHold[hash >> 3]! & (1 << (hash & 7))) === 0 ? undefined : this.byId.get(id);
   }
+
+  add(id: string, pending: PendingCommand): void {
+    const hash = hashOf(id);
+    this.#mayHold[hash >> 3]! |= 1 << (hash & 7);
+    this.byId.set(id, pending);
+  }
+}
+
+const hashBits = 17;
+
+/** Of the beginning of an id, which is random in those that our callers make; others only cost a look more. */
+function hashOf(id: string): number {
+  let hash = 0;
+  for (let i = Math.min(id.length, 8) - 1; i >= 0; i--) hash = (hash * 31 + id.charCodeAt(i)) | 0;
+  return (hash ^ (hash >>> hashBits)) & (2 ** hashBits - 1);
 }
 
 /**
@@ -59,7 +77,7 @@ export class CommandRegistry {
       this.#young = new Generation();
     }
     this.#young.bytes += bytes;
-    this.#young.byId.set(pending.id, pending);
+    this.#young.add(pending.id, pending);
     if (key !== undefined) this.#young.byKey.set(key, pending);
   }
 
