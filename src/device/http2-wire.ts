@@ -10,7 +10,7 @@ import { connect as connectPlain, isIP, type Socket } from 'node:net';
 import { connect as connectTls, createSecureContext } from 'node:tls';
 import { HubError } from '../errors.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
-import { MessageSplitter } from '../protocol/message-splitter.ts';
+import { MessageSplitter, withMessageRoom, writeMessageHeader } from '../protocol/message-splitter.ts';
 import { connectPath, errorOfStatus, grpcStatus, statusOfHttp } from './grpc-status.ts';
 import type { DeviceTls } from './grpc-wire.ts';
 import type { Dial, HubWire, HubWireListener } from './hub-wire.ts';
@@ -28,8 +28,6 @@ const pingEveryMs = 20_000;
 const pongWithinMs = 10_000;
 /** The hub limits payloads; this only bounds what a broken one can do. */
 const maxMessageBytes = 64 * 1024 * 1024;
-/** What gRPC puts in front of a message: a flag and a length. */
-const headerBytes = 5;
 
 /**
  * gRPC spoken straight over node:http2, by the one method that a device needs. It costs a device half of what grpc-js
@@ -87,10 +85,8 @@ class Http2Wire implements HubWire {
 
   send(bytes: Buffer): boolean {
     if (this.#isOver || this.#stream.destroyed || this.#stream.writableEnded) return false;
-    const message = Buffer.allocUnsafe(headerBytes + bytes.length);
-    message[0] = 0;
-    message.writeUInt32BE(bytes.length, 1);
-    message.set(bytes, headerBytes);
+    const message = withMessageRoom(bytes);
+    writeMessageHeader(message);
     return this.#stream.write(message);
   }
 

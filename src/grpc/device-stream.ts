@@ -4,9 +4,10 @@ import { HubError, toHubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
 import type { DeviceIdentity, DeviceStream, DeviceStreamListener } from '../hub/device-stream.ts';
 import { type DownFrame, decodeUp, encodeDown, type UpFrame } from '../protocol/frames.ts';
+import { messageRoom } from '../protocol/message-splitter.ts';
 import { authenticateCall } from './access.ts';
 import type { GrpcFact } from './facts.ts';
-import { type BufferCall, messageRoom, RawCall } from './raw-call.ts';
+import { type BufferCall, RawCall } from './raw-call.ts';
 import { checkHeaders } from './service.ts';
 import { statusOfError } from './status.ts';
 

@@ -5,6 +5,7 @@ import type { CommandError, Payload } from '../protocol/command.ts';
 import { errorToProto, payloadToProto } from '../protocol/convert.ts';
 import { type DownFrame, protocolVersion, type UpBody, type UpFrame } from '../protocol/frames.ts';
 import { CommandState } from '../protocol/gen/signalbox/v1/command.ts';
+import { withMessageRoom } from '../protocol/message-splitter.ts';
 import {
   type MessageOf,
   type MethodDefinition,
@@ -14,7 +15,7 @@ import {
   type ServiceDefinition,
 } from '../protocol/service-definition.ts';
 import { type DeviceEnvironment, deviceHandler, type FrameCodec } from './device-stream.ts';
-import { type BufferCall, messageRoom } from './raw-call.ts';
+import type { BufferCall } from './raw-call.ts';
 
 /** Who a mounted stream's device is. */
 export interface MountedDevice {
@@ -152,9 +153,7 @@ class MountedFrames implements FrameCodec {
         const { id, payload } = frame.body.value;
         const bytes = payload?.value ?? new Uint8Array();
         this.#open.set(id, { seq: frame.seq, ownId: this.#ownId(bytes), isTaken: false });
-        const message = Buffer.allocUnsafe(messageRoom + bytes.length);
-        message.set(bytes, messageRoom);
-        return message;
+        return withMessageRoom(bytes);
       }
       case 'ping':
         answer(this.#unnumbered({ $case: 'pong', value: { nonce: frame.body.value.nonce } }));

@@ -6,10 +6,11 @@ import { encodeMessage } from '../protocol/codec.ts';
 import { type CommandUpdate, isTerminalUpdate } from '../protocol/command.ts';
 import { commandFromProto, updateToProto } from '../protocol/convert.ts';
 import { LinkRequest, LinkResponse, type NodeAnswer, type NodeAsk } from '../protocol/gen/signalbox/v1/node.ts';
+import { withMessageRoom } from '../protocol/message-splitter.ts';
 import type { GrpcFact } from './facts.ts';
 import { clusterKey, isSameProof, linkProof, linkProtocol } from './link-proof.ts';
 import { type AnswerBody, nodeClientToProto, nodeCommandToProto, nodeErrorToProto } from './node-frames.ts';
-import { type BufferCall, messageRoom, RawCall } from './raw-call.ts';
+import { type BufferCall, RawCall } from './raw-call.ts';
 import { statusOfError } from './status.ts';
 
 /** This node as the others reach it. */
@@ -291,9 +292,7 @@ class AnsweringLink {
 /** With the room in front that gRPC's header takes. */
 function encode(response: LinkResponse): Buffer {
   const bytes = encodeMessage(LinkResponse, response);
-  const message = Buffer.allocUnsafe(messageRoom + bytes.length);
-  message.set(bytes, messageRoom);
-  return message;
+  return withMessageRoom(bytes);
 }
 
 const updateAnswer = (update: CommandUpdate): AnswerBody => ({ $case: 'update', value: updateToProto(update) });

@@ -3,14 +3,11 @@ import { constants } from 'node:http2';
 import { Metadata, type ServerDuplexStream } from '@grpc/grpc-js';
 import { HubError, toHubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
-import { MessageSplitter } from '../protocol/message-splitter.ts';
+import { MessageSplitter, writeMessageHeader } from '../protocol/message-splitter.ts';
 import { type CallStatus, statusOfError } from './status.ts';
 
 /** A bidi call of grpc-js, registered with Buffer codecs. */
 export type BufferCall = ServerDuplexStream<Buffer, Buffer>;
-
-/** What gRPC puts in front of a message, in bytes: a flag and a length. */
-export const messageRoom = 5;
 
 /** What a raw call tells. Each is called from the event loop, never from within a call of ours. */
 export interface RawCallListener {
@@ -105,8 +102,7 @@ export class RawCall {
    */
   write(message: Buffer): boolean {
     if (this.#isClosed || this.#isEnding) return false;
-    message[0] = 0;
-    message.writeUInt32BE(message.length - messageRoom, 1);
+    writeMessageHeader(message);
     // While one write is under way, the next ones wait in the stream and leave together.
     return this.#stream.write(message);
   }

@@ -1,6 +1,20 @@
 import { HubError } from '../errors.ts';
 
-const headerBytes = 5;
+/** What gRPC puts in front of a message, in bytes: a flag and a length. */
+export const messageRoom = 5;
+
+/** Writes what stands in front of a message into the room that was left for it. */
+export function writeMessageHeader(message: Buffer): void {
+  message[0] = 0;
+  message.writeUInt32BE(message.length - messageRoom, 1);
+}
+
+/** A copy of `bytes` behind the room for its header. */
+export function withMessageRoom(bytes: Uint8Array): Buffer {
+  const message = Buffer.allocUnsafe(messageRoom + bytes.length);
+  message.set(bytes, messageRoom);
+  return message;
+}
 
 /**
  * Finds the messages in what a gRPC stream brings: each has a flag, a length of four bytes, and its bytes. A message may be
@@ -33,12 +47,12 @@ export class MessageSplitter {
         continue;
       }
       const end =
-        chunk.length - at < headerBytes ? Number.POSITIVE_INFINITY : at + headerBytes + this.#length(chunk, at);
+        chunk.length - at < messageRoom ? Number.POSITIVE_INFINITY : at + messageRoom + this.#length(chunk, at);
       if (end > chunk.length) {
         this.#keep(chunk, at, chunk.length);
         return;
       }
-      const from = at + headerBytes;
+      const from = at + messageRoom;
       at = end;
       this.#each(chunk.subarray(from, end));
     }
@@ -46,17 +60,17 @@ export class MessageSplitter {
 
   /** Adds to the begun message; where in the chunk to go on. */
   #goOn(chunk: Buffer, at: number): number {
-    if (this.#have < headerBytes) {
-      const to = Math.min(chunk.length, at + headerBytes - this.#have);
+    if (this.#have < messageRoom) {
+      const to = Math.min(chunk.length, at + messageRoom - this.#have);
       this.#keep(chunk, at, to);
-      if (this.#have < headerBytes) return to;
+      if (this.#have < messageRoom) return to;
       at = to;
     }
-    const size = headerBytes + this.#length(this.#begun!, 0);
+    const size = messageRoom + this.#length(this.#begun!, 0);
     const to = Math.min(chunk.length, at + size - this.#have);
     this.#keep(chunk, at, to);
     if (this.#have === size) {
-      const message = this.#begun!.subarray(headerBytes, size);
+      const message = this.#begun!.subarray(messageRoom, size);
       this.#begun = undefined;
       this.#have = 0;
       this.#each(message);
