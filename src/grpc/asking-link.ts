@@ -274,10 +274,11 @@ class Stream {
 
   #onMessage(bytes: Buffer): void {
     try {
-      const { challenge, welcome, answers } = LinkResponse.decode(bytes);
+      const { challenge, welcome, answers, goodbye } = LinkResponse.decode(bytes);
       if (challenge) this.#greet(challenge.nonce);
       else if (welcome) this.#welcome(welcome.proof);
       else if (this.#phase === 'welcomed') for (const answer of answers) this.#onAnswer(answer);
+      if (goodbye && this.#phase === 'welcomed') this.#onGoodbye(goodbye.lastAsk);
     } catch (error) {
       this.break(toHubError(error).message);
     }
@@ -300,6 +301,12 @@ class Stream {
     this.#letGo();
     this.#phase = 'welcomed';
     this.#write();
+  }
+
+  /** The node closes, and has not looked at what came after `lastAsk`. */
+  #onGoodbye(lastAsk: number): void {
+    for (const [number, asker] of this.#askers) if (number > lastAsk) asker.hasLeft = false;
+    this.break('it is closing');
   }
 
   #onAnswer({ number, body }: NodeAnswer): void {

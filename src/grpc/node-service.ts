@@ -38,12 +38,19 @@ const joinedBytes = 256 * 1024;
 /** Answers that wait for a peer that does not read; then it is not worth waiting for. */
 const maxWaiting = 100_000;
 
+/** The links of other nodes to this one. */
+export interface AnsweredLinks {
+  readonly handle: (call: BufferCall) => void;
+  /** Takes no more asks, answers what can be answered at once, and says what was taken. */
+  close(): Promise<void>;
+}
+
 /** Handles the links of other nodes. */
-export function linkHandler(serving: NodeServing, environment: NodeEnvironment): (call: BufferCall) => void {
+export function answeredLinks(serving: NodeServing, environment: NodeEnvironment): AnsweredLinks {
   const key = clusterKey(serving.secret);
   /** By the instance that asks: a new link ends the old one, whose last asks must not come after. */
   const links = new Map<string, AnsweringLink>();
-  return (bidi) => {
+  const handle = (bidi: BufferCall): void => {
     const { clock, openCalls, observe, firstFrameMs } = environment;
     const call = new RawCall(bidi, clock, openCalls);
     const challenge = randomBytes(16);
@@ -86,7 +93,7 @@ export function linkHandler(serving: NodeServing, environment: NodeEnvironment):
         if (links.get(hello.instance) === opened) links.delete(hello.instance);
       };
       const proof = linkProof(key, 'answers', facts);
-      call.write(encode({ challenge: undefined, welcome: { proof }, answers: [] }));
+      call.write(encode({ welcome: { proof } }));
       return opened;
     };
     call.listen({
@@ -104,8 +111,12 @@ export function linkHandler(serving: NodeServing, environment: NodeEnvironment):
         link?.closed();
       },
     });
-    call.write(encode({ challenge: { nonce: challenge }, welcome: undefined, answers: [] }));
+    call.write(encode({ challenge: { nonce: challenge } }));
   };
+  const close = async (): Promise<void> => {
+    await Promise.all([...links.values()].map((link) => link.leave()));
+  };
+  return { handle, close };
 }
 
 /** A command whose updates are told over a link. */
@@ -124,6 +135,8 @@ class AnsweringLink {
   #isFlushing = false;
   #isWritable = true;
   #isClosed = false;
+  #isLeaving = false;
+  #lastAsk = 0;
   onClosed = (): void => undefined;
 
   constructor(call: RawCall, end: NodeLink) {
@@ -135,6 +148,19 @@ class AnsweringLink {
   end(): void {
     this.closed();
     this.#call.end(statusOfError(new HubError('unavailable', 'a newer link of this node took over')));
+  }
+
+  /** This node closes. Whoever asked is told which asks were never taken: they are surely nobody's yet. */
+  async leave(): Promise<void> {
+    this.#isLeaving = true;
+    // What is refused or known is answered in this turn of the event loop.
+    await new Promise((resolve) => setImmediate(resolve));
+    if (this.#isClosed) return;
+    this.#isWritable = true;
+    this.#write();
+    this.#call.write(encode({ goodbye: { lastAsk: this.#lastAsk } }));
+    this.closed();
+    this.#call.end();
   }
 
   closed(): void {
@@ -149,7 +175,8 @@ class AnsweringLink {
 
   take(asks: readonly NodeAsk[]): void {
     for (const ask of asks) {
-      if (this.#isClosed) return;
+      if (this.#isClosed || this.#isLeaving) return;
+      this.#lastAsk = Math.max(this.#lastAsk, ask.number);
       try {
         this.#takeOne(ask);
       } catch (error) {
@@ -285,13 +312,14 @@ class AnsweringLink {
     const answers = this.#answers;
     this.#answers = [];
     this.#bytes = 0;
-    this.#isWritable = this.#call.write(encode({ challenge: undefined, welcome: undefined, answers }));
+    this.#isWritable = this.#call.write(encode({ answers }));
   }
 }
 
 /** With the room in front that gRPC's header takes. */
-function encode(response: LinkResponse): Buffer {
-  const bytes = encodeMessage(LinkResponse, response);
+function encode(response: Partial<LinkResponse>): Buffer {
+  const nothing = { challenge: undefined, welcome: undefined, answers: [], goodbye: undefined };
+  const bytes = encodeMessage(LinkResponse, { ...nothing, ...response });
   return withMessageRoom(bytes);
 }
 

@@ -12,7 +12,7 @@ import type { GrpcFact } from './facts.ts';
 import { createHealth } from './health.ts';
 import { type GrpcTls, type Listener, listen } from './listener.ts';
 import { type Mount, mountHandler, mountPath } from './mount.ts';
-import { linkHandler, linkPath, type NodeServing } from './node-service.ts';
+import { answeredLinks, linkPath, type NodeServing } from './node-service.ts';
 import type { BufferCall, RawCall } from './raw-call.ts';
 import { reflectionServices } from './reflection.ts';
 import { addService, type GrpcService, type OpenStream, serviceNameOf } from './service.ts';
@@ -112,8 +112,8 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
   const { fullName: name, methods } = DeviceServiceDefinition;
   registerBidi(server, `/${name}/${methods.connect.name}`, deviceHandler(devices));
 
-  if (options.nodes)
-    registerBidi(server, linkPath, linkHandler(options.nodes, { clock, observe, firstFrameMs, openCalls: calls }));
+  const links = options.nodes && answeredLinks(options.nodes, { clock, observe, firstFrameMs, openCalls: calls });
+  if (links) registerBidi(server, linkPath, links.handle);
 
   const served = [
     commandService(hub),
@@ -160,6 +160,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
   const close = async (timeoutMs: number): Promise<void> => {
     health.setServing(false);
     stop();
+    await links?.close();
     const empty = Promise.all(listeners.map((listener) => listener.empty()));
     // GOAWAY: no new calls on these connections; each ends when its last call does.
     injector.drain(timeoutMs + 1_000);

@@ -133,7 +133,7 @@ function isOf(lines: readonly CallerLine[], id: string): boolean {
 test('a rolling restart under load: every node drains and ends well, no command is lost, doubled, refused or unknown (P12)', {
   timeout: size(120_000, 300_000),
 }, async () => {
-  const world = await ClusterWorld.open(3);
+  const world = await ClusterWorld.open(3, {}, { appendfsync: 'always' });
   const names = numbered('device', 10);
   const devices = world.devices(names, { workMs: 60 });
   await devices.says('connected');

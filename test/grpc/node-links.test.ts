@@ -183,3 +183,20 @@ test('a link that breaks tells all who wait, and opens again with the next ask',
   device.succeed(command.id);
   expect((await again).at(-1)).toMatchObject({ state: 'succeeded' });
 });
+
+test('a node that closes says which asks it never took: these can surely be asked elsewhere', async () => {
+  const { hub, node, server } = await open();
+  const link = linkTo(node);
+  const device = scriptedDevice(hub);
+  await device.hello();
+  const taken = link.settle(testCommand()).catch((error: unknown) => error);
+  await device.command();
+  const closed = server.close({ timeoutMs: 1000 });
+  // On their way while it closes, as those of a node that has not heard of it yet.
+  const late = Array.from({ length: 20 }, () => testCommand());
+  const refused = await Promise.all(late.map((command) => link.settle(command).catch((error: unknown) => error)));
+  expect(await taken).toMatchObject({ code: 'unavailable', mayHaveArrived: true });
+  for (const error of refused) expect(error).toMatchObject({ code: 'unavailable', mayHaveArrived: false });
+  await closed;
+  for (const { id } of late) await expect(hub.get('default', id)).rejects.toMatchObject({ code: 'not-found' });
+});

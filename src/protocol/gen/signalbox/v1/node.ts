@@ -35,6 +35,8 @@ export interface LinkResponse {
     | undefined;
   /** Answers, several at once where they come at once. */
   answers: NodeAnswer[];
+  /** The last message of a node that closes: it takes no more asks. */
+  goodbye: LinkGoodbye | undefined;
 }
 
 /** LinkChallenge asks for a proof. */
@@ -64,6 +66,12 @@ export interface LinkHello {
 export interface LinkWelcome {
   /** As the hello's, with "signalbox link 1 answers". */
   proof: Uint8Array;
+}
+
+/** LinkGoodbye closes the link in order: whoever asked knows what has surely not been taken, and asks elsewhere. */
+export interface LinkGoodbye {
+  /** The last ask that was taken. Those with higher numbers were not looked at. */
+  lastAsk: number;
 }
 
 /** NodeAsk is one question, or a word about an earlier one. */
@@ -355,7 +363,7 @@ export const LinkRequest: MessageFns<LinkRequest, "signalbox.v1.LinkRequest"> = 
 };
 
 function createBaseLinkResponse(): LinkResponse {
-  return { challenge: undefined, welcome: undefined, answers: [] };
+  return { challenge: undefined, welcome: undefined, answers: [], goodbye: undefined };
 }
 
 export const LinkResponse: MessageFns<LinkResponse, "signalbox.v1.LinkResponse"> = {
@@ -370,6 +378,9 @@ export const LinkResponse: MessageFns<LinkResponse, "signalbox.v1.LinkResponse">
     }
     for (const v of message.answers) {
       NodeAnswer.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.goodbye !== undefined) {
+      LinkGoodbye.encode(message.goodbye, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -411,6 +422,14 @@ export const LinkResponse: MessageFns<LinkResponse, "signalbox.v1.LinkResponse">
             message.answers.push(NodeAnswer.decode(reader, reader.uint32()));
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.goodbye = LinkGoodbye.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -428,6 +447,7 @@ export const LinkResponse: MessageFns<LinkResponse, "signalbox.v1.LinkResponse">
       challenge: isSet(object.challenge) ? LinkChallenge.fromJSON(object.challenge) : undefined,
       welcome: isSet(object.welcome) ? LinkWelcome.fromJSON(object.welcome) : undefined,
       answers: globalThis.Array.isArray(object?.answers) ? object.answers.map((e: any) => NodeAnswer.fromJSON(e)) : [],
+      goodbye: isSet(object.goodbye) ? LinkGoodbye.fromJSON(object.goodbye) : undefined,
     };
   },
 
@@ -441,6 +461,9 @@ export const LinkResponse: MessageFns<LinkResponse, "signalbox.v1.LinkResponse">
     }
     if (message.answers?.length) {
       obj.answers = message.answers.map((e) => NodeAnswer.toJSON(e));
+    }
+    if (message.goodbye !== undefined) {
+      obj.goodbye = LinkGoodbye.toJSON(message.goodbye);
     }
     return obj;
   },
@@ -457,6 +480,9 @@ export const LinkResponse: MessageFns<LinkResponse, "signalbox.v1.LinkResponse">
       ? LinkWelcome.fromPartial(object.welcome)
       : undefined;
     message.answers = object.answers?.map((e) => NodeAnswer.fromPartial(e)) || [];
+    message.goodbye = (object.goodbye !== undefined && object.goodbye !== null)
+      ? LinkGoodbye.fromPartial(object.goodbye)
+      : undefined;
     return message;
   },
 };
@@ -734,6 +760,81 @@ export const LinkWelcome: MessageFns<LinkWelcome, "signalbox.v1.LinkWelcome"> = 
   fromPartial(object: DeepPartial<LinkWelcome>): LinkWelcome {
     const message = createBaseLinkWelcome();
     message.proof = object.proof ?? new Uint8Array(0);
+    return message;
+  },
+};
+
+function createBaseLinkGoodbye(): LinkGoodbye {
+  return { lastAsk: 0 };
+}
+
+export const LinkGoodbye: MessageFns<LinkGoodbye, "signalbox.v1.LinkGoodbye"> = {
+  $type: "signalbox.v1.LinkGoodbye" as const,
+
+  encode(message: LinkGoodbye, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.lastAsk !== 0) {
+      writer.uint32(8).uint32(message.lastAsk);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LinkGoodbye {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLinkGoodbye();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.lastAsk = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LinkGoodbye {
+    return {
+      lastAsk: isSet(object.lastAsk)
+        ? globalThis.Number(object.lastAsk)
+        : isSet(object.last_ask)
+        ? globalThis.Number(object.last_ask)
+        : 0,
+    };
+  },
+
+  toJSON(message: LinkGoodbye): unknown {
+    const obj: any = {};
+    if (message.lastAsk !== 0) {
+      obj.lastAsk = Math.round(message.lastAsk);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LinkGoodbye>): LinkGoodbye {
+    return LinkGoodbye.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LinkGoodbye>): LinkGoodbye {
+    const message = createBaseLinkGoodbye();
+    message.lastAsk = object.lastAsk ?? 0;
     return message;
   },
 };
