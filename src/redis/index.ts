@@ -1,3 +1,4 @@
+export { type BullMqEngineOptions, openBullMqEngine } from './bullmq-engine.ts';
 export type { RedisDurability } from './checks.ts';
 export { RedisConnection } from './connection.ts';
 export type { RedisConnectionOptions } from './connection-options.ts';

@@ -27,6 +27,10 @@ export function redisTaskEngine(
       connection.settings.observe({ kind: 'redis-trouble', error: toHubError(error) });
     }
   };
+  const stop = async (): Promise<void> => {
+    for (const release of releases.splice(0)) release();
+    await engine.stop();
+  };
   return {
     hint(run) {
       engine.hint();
@@ -39,9 +43,7 @@ export function redisTaskEngine(
       releases = [subscriber.subscribe(channel, () => engine.hint()), subscriber.onResumed(() => engine.hint())];
       engine.start(worker);
     },
-    async close() {
-      for (const release of releases.splice(0)) release();
-      await engine.close();
-    },
+    stop,
+    close: stop,
   };
 }

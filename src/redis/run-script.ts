@@ -157,7 +157,7 @@ elseif verb == 'claim' then
         finish(id, 'cancelled', 'cancelled', reason)
         ended[#ended + 1] = id
       elseif crashes > most then
-        finish(id, 'failed', 'worker-lost', 'its worker was lost ' .. crashes .. ' times')
+        finish(id, 'failed', 'worker-lost', 'its worker was lost ' .. crashes .. ' times without a checkpoint in between')
         ended[#ended + 1] = id
       else
         start(id, till)
@@ -209,7 +209,7 @@ elseif verb == 'renew' then
 
 elseif verb == 'checkpoint' then
   if not stands(ARGV[4], ARGV[5]) then return 0 end
-  redis.call('HSET', runKey(ARGV[4]), 'checkpoint', ARGV[6], 'updated', now)
+  redis.call('HSET', runKey(ARGV[4]), 'checkpoint', ARGV[6], 'crashes', 0, 'updated', now)
   return 1
 
 elseif verb == 'settle' then

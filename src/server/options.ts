@@ -11,6 +11,8 @@ import { type PresetName, presets, type Tuning } from './presets.ts';
 const roles = ['all', 'hub', 'worker'] as const;
 /** What a process does. */
 export type Role = (typeof roles)[number];
+const taskEngines = ['own', 'bullmq'] as const;
+export type TaskEngineName = (typeof taskEngines)[number];
 
 /** What `serve` can be told. Everything has a default; the same names stand in `signalbox.config.json`. */
 export interface ServeOptions extends Partial<Tuning> {
@@ -84,6 +86,11 @@ export interface ServeOptions extends Partial<Tuning> {
   tasks?: readonly string[];
   /** Runs of tasks at once in this process. Default: 50. */
   taskConcurrency?: number;
+  /**
+   * What brings runs to the workers of all nodes. `own`: messages over Redis. `bullmq`: a queue of BullMQ in the same
+   * Redis, for those who run it already (`npm install bullmq`). Needs `redis`. Default: `own`.
+   */
+  taskEngine?: TaskEngineName;
   /** Threads and processes for tasks that want one. Default: as many of each as the machine has cores. */
   taskThreads?: number;
   taskProcesses?: number;
@@ -130,6 +137,7 @@ export interface ResolvedOptions extends Tuning {
   readonly role: Role;
   readonly tasks: readonly string[];
   readonly taskConcurrency: number;
+  readonly taskEngine: TaskEngineName;
   readonly taskThreads: number;
   readonly taskProcesses: number;
   readonly maxMessageBytes: number;
@@ -201,6 +209,7 @@ const schema = z.strictObject({
   role: z.enum(roles).optional(),
   tasks: z.array(text).max(1000).optional(),
   taskConcurrency: count(100_000).optional(),
+  taskEngine: z.enum(taskEngines).optional(),
   taskThreads: count(1024).optional(),
   taskProcesses: count(1024).optional(),
   maxMessageBytes: bytes.max(64 * 1024 * 1024).optional(),
@@ -268,6 +277,7 @@ export function resolveOptions(options: ServeOptions = {}, from = 'the options')
     role,
     tasks: given.tasks ?? [],
     taskConcurrency: given.taskConcurrency ?? 50,
+    taskEngine: given.taskEngine ?? 'own',
     taskThreads: given.taskThreads ?? availableParallelism(),
     taskProcesses: given.taskProcesses ?? availableParallelism(),
     maxMessageBytes: given.maxMessageBytes ?? 1024 * 1024,
@@ -359,7 +369,8 @@ function parseVariable(option: keyof ServeOptions, value: string): unknown {
   if ((option === 'grpc' || option === 'http') && value === 'false') return false;
   if (option === 'grpc' || option === 'http' || option === 'hosts' || option === 'origins' || option === 'tasks')
     return value.split(',').map((each) => each.trim());
-  if (/(^task[A-Z].*|Ms|Bytes|Commands|^window|^streamsPerUser)$/.test(option)) return Number(value);
+  if (/(^task(Concurrency|Threads|Processes)|Ms|Bytes|Commands|^window|^streamsPerUser)$/.test(option))
+    return Number(value);
   return value;
 }
 
@@ -384,6 +395,8 @@ function checkTogether(options: ResolvedOptions): void {
   const isWorker = options.role === 'worker';
   if (isWorker && options.redis === undefined) refuse('role "worker" needs redis: that is where its runs are');
   if (isWorker && options.grpc.length > 0) refuse('role "worker" serves no gRPC: devices and callers go to a hub');
+  if (options.taskEngine === 'bullmq' && options.redis === undefined)
+    refuse('taskEngine "bullmq" needs redis: without it one process does all runs, and finds them by itself');
   if (!isWorker && options.grpc.length === 0 && options.http.length === 0)
     refuse('both grpc and http are off: nothing to serve');
   if (!isWorker && options.redis !== undefined && options.grpc.length === 0)

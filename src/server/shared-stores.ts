@@ -1,5 +1,5 @@
 import { memoryCommandStore } from '../hub/index.ts';
-import { openRedis } from '../redis/index.ts';
+import { openBullMqEngine, openRedis } from '../redis/index.ts';
 import { openSharedClock } from '../redis/shared-clock.ts';
 import { sharedSecret } from '../redis/shared-secret.ts';
 import type { Observe } from './facts.ts';
@@ -9,13 +9,14 @@ import type { Stores } from './stores.ts';
 
 /** What several nodes keep together in one Redis. Loaded only where there is one. */
 export async function openShared(
-  { role, redisPrefix: prefix, redisDurability: durability }: ResolvedOptions,
+  { role, taskEngine: engine, redisPrefix: prefix, redisDurability: durability }: ResolvedOptions,
   url: string,
   parts: Parts,
   observe: Observe,
 ): Promise<Stores> {
   const store = parts.add('redis', await openRedis({ url, prefix, durability, observe }), (each) => each.close());
-  const { commands, directory, log, leases, runs, taskEngine, connection } = store;
+  const { commands, directory, log, leases, runs, connection } = store;
+  const taskEngine = engine === 'bullmq' ? await openBullMqEngine(connection) : store.taskEngine;
   // A worker is no node: it holds no devices, and leaves their commands to those who do.
   if (role === 'worker') return { log, commands: memoryCommandStore(), runs, taskEngine, leases };
   const clock = parts.add('shared clock', await openSharedClock(connection), (each) => each.close());

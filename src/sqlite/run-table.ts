@@ -111,7 +111,7 @@ export class RunTable {
       standing: one<[string, number]>('SELECT * FROM runs WHERE id = ? AND phase = 3 AND epoch = ?'),
       renew: db.prepare<[number, number]>('UPDATE runs SET claimed_until_ms = ? WHERE position = ?'),
       checkpoint: db.prepare<[string, number, string, number]>(
-        'UPDATE runs SET checkpoint = ?, updated_at_ms = ? WHERE id = ? AND phase = 3 AND epoch = ?',
+        'UPDATE runs SET checkpoint = ?, crashes = 0, updated_at_ms = ? WHERE id = ? AND phase = 3 AND epoch = ?',
       ),
       again: one<unknown[]>(
         `UPDATE runs SET phase = ?, state = 'queued', due_at_ms = ?, failures = ?, error_code = ?, error_message = ?,

@@ -226,7 +226,7 @@ export function memoryRunStore(): RunStore {
     },
     async checkpoint(of, data, nowMs) {
       const run = standing(of);
-      if (run) Object.assign(run, { checkpoint: data, updatedAtMs: nowMs });
+      if (run) Object.assign(run, { checkpoint: data, crashes: 0, updatedAtMs: nowMs });
       return run !== undefined;
     },
     async settle(of, how: AttemptEnd, nowMs) {

@@ -26,7 +26,7 @@ export const cancelledError = (reason: string): RunError => ({ code: 'cancelled'
 export const overdueError: RunError = { code: 'timed-out', message: 'the time of the whole run was over' };
 export const workerLostError = (crashes: number): RunError => ({
   code: 'worker-lost',
-  message: `its worker was lost ${crashes} times`,
+  message: `its worker was lost ${crashes} times without a checkpoint in between`,
 });
 export const supersededReason = (run: NewRun): string => `a newer run of the key "${run.concurrency?.key}" came`;
 export const newestReason = (run: NewRun): string =>

@@ -47,7 +47,7 @@ export interface ClaimRequest {
   readonly nowMs: number;
   /** Unless renewed, the claim is up for others after this. */
   readonly untilMs: number;
-  /** A run whose workers were lost more often than this fails. */
+  /** A run whose workers were lost more often than this in a row, without a checkpoint, fails. */
   readonly maxCrashes: number;
 }
 
@@ -96,7 +96,7 @@ export interface RunStore {
     claims: readonly Claim[],
     options: { readonly nowMs: number; readonly untilMs: number },
   ): Promise<RenewOutcome[]>;
-  /** False when the claim does not stand any more. */
+  /** Keeps where a run stands; what it has survived so far is not counted any more. False when the claim does not stand. */
   checkpoint(claim: Claim, data: string, nowMs: number): Promise<boolean>;
   /** Ends an attempt. Undefined when the claim does not stand any more: nothing has changed. */
   settle(claim: Claim, end: AttemptEnd, nowMs: number): Promise<Run | undefined>;

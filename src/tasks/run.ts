@@ -30,7 +30,7 @@ export interface Run {
   readonly epoch: number;
   /** Attempts that ended with an error. */
   readonly failures: number;
-  /** Attempts whose worker was lost. */
+  /** Attempts in a row whose worker was lost before a checkpoint was kept. */
   readonly crashes: number;
   /** Unix ms; later than `createdAtMs` for a delayed run, or one that waits for its next attempt. */
   readonly dueAtMs: number;

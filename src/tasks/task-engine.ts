@@ -3,9 +3,13 @@ import type { Run } from './run.ts';
 
 /** What an engine works for. */
 export interface EngineWorker {
+  /** Runs that it takes at once. */
+  readonly concurrency: number;
+  /** Whether runs of this task are done here. */
+  knows(task: string): boolean;
   /** Takes what is due, as far as there is room. Resolves to the Unix ms when to look again; undefined: when hinted. */
   poll(): Promise<number | undefined>;
-  /** Takes one run, if it is there to be taken, and resolves when this attempt has ended. */
+  /** Takes one run, if it is there to be taken, once there is room, and resolves when this attempt has ended. */
   run(runId: string): Promise<void>;
 }
 
@@ -15,10 +19,12 @@ export interface EngineWorker {
  */
 export interface TaskEngine {
   /** A run is (or will be) due; without one: look again. */
-  hint(run?: Pick<Run, 'id' | 'task' | 'dueAtMs' | 'priority'>): void;
+  hint(run?: Pick<Run, 'id' | 'task' | 'epoch' | 'dueAtMs' | 'priority'>): void;
   /** Begins to bring work to this process. */
   start(worker: EngineWorker): void;
-  /** Brings no more work. */
+  /** Brings no more work. Runs under way go on, and hints are still told to others. May be called twice. */
+  stop(): Promise<void>;
+  /** Stops, and lets go of everything once the last run has ended. */
   close(): Promise<void>;
 }
 
@@ -51,16 +57,18 @@ export function pollingEngine({ pollMs = 5000, clock = systemClock }: PollingEng
     isHinted = true;
     if (worker) looking ??= look(worker);
   };
+  const stop = async (): Promise<void> => {
+    worker = undefined;
+    letGo();
+    await looking;
+  };
   return {
     hint,
     start(given) {
       worker = given;
       hint();
     },
-    async close() {
-      worker = undefined;
-      letGo();
-      await looking;
-    },
+    stop,
+    close: stop,
   };
 }

@@ -40,6 +40,8 @@ export class TaskWorker implements EngineWorker {
   readonly #options: TaskWorkerOptions;
   readonly #active = new Map<string, ActiveRun>();
   readonly #attempts = new Set<Promise<void>>();
+  /** Calls of `run` that wait for room. */
+  readonly #waiting: (() => void)[] = [];
   #claiming = 0;
   #isClosing = false;
   #renewing: Promise<void> | undefined;
@@ -56,9 +58,21 @@ export class TaskWorker implements EngineWorker {
     return this.#active.size;
   }
 
+  get concurrency(): number {
+    return this.#options.concurrency;
+  }
+
+  knows(task: string): boolean {
+    return this.#options.tasks.has(task);
+  }
+
+  get #room(): number {
+    return this.#options.concurrency - this.#active.size - this.#claiming;
+  }
+
   async poll(): Promise<number | undefined> {
-    const { concurrency, clock, observe } = this.#options;
-    const room = concurrency - this.#active.size - this.#claiming;
+    const { clock, observe } = this.#options;
+    const room = this.#room;
     if (this.#isClosing || room <= 0) return undefined;
     try {
       return await this.#claim(room);
@@ -70,6 +84,10 @@ export class TaskWorker implements EngineWorker {
   }
 
   async run(runId: string): Promise<void> {
+    while (!this.#isClosing && this.#room <= 0)
+      await new Promise<void>((resolve) => {
+        this.#waiting.push(resolve);
+      });
     if (this.#isClosing) return;
     await this.#claim(1, runId);
     await this.#attemptOf.get(runId);
@@ -102,6 +120,7 @@ export class TaskWorker implements EngineWorker {
   /** Takes no more runs; lets those under way end, for at most `timeoutMs`, then stops them and gives them back. */
   async close(timeoutMs: number): Promise<void> {
     this.#isClosing = true;
+    for (const wake of this.#waiting.splice(0)) wake();
     let letGo: () => void = () => undefined;
     const overdue = new Promise<void>((resolve) => {
       letGo = this.#options.clock.after(timeoutMs, resolve);
@@ -141,7 +160,12 @@ export class TaskWorker implements EngineWorker {
       return nextDueMs;
     } finally {
       this.#claiming -= limit;
+      this.#wakeNext();
     }
+  }
+
+  #wakeNext(): void {
+    if (this.#room > 0) this.#waiting.shift()?.();
   }
 
   #begin(run: Run, safeUntilMs: number): void {
@@ -158,6 +182,7 @@ export class TaskWorker implements EngineWorker {
       this.#attempts.delete(ended);
       if (this.#attemptOf.get(run.id) === ended) this.#attemptOf.delete(run.id);
       if (this.#active.get(run.id) === active) this.#active.delete(run.id);
+      this.#wakeNext();
       this.#options.onRoom();
     });
     this.#attempts.add(ended);

@@ -37,7 +37,7 @@ export interface TasksOptions extends HostPoolsOptions {
   readonly maxQueued?: number | undefined;
   /** How long a run stays with a worker that says nothing, in ms; workers renew it three times as often. Default: 8000. */
   readonly leaseMs?: number | undefined;
-  /** A run whose workers were lost more often than this fails: it may be what kills them. Default: 10. */
+  /** A run whose workers were lost more often than this, without a checkpoint in between, fails: it may be what kills them. Default: 10. */
   readonly maxCrashes?: number | undefined;
   /** Largest input in bytes of JSON. Default: 1 MiB. */
   readonly maxInputBytes?: number | undefined;
@@ -251,7 +251,7 @@ export class Tasks {
   /** Takes no more runs, and lets those under way end for at most `timeoutMs` (default 20,000); then they are given back. */
   async drain({ timeoutMs = 20_000 }: { timeoutMs?: number } = {}): Promise<void> {
     this.#isDraining = true;
-    await this.#engine.close();
+    await this.#engine.stop();
     await this.#worker.close(timeoutMs);
   }
 
@@ -268,6 +268,7 @@ export class Tasks {
   async #close(): Promise<void> {
     this.#stopSweeping();
     await this.drain({ timeoutMs: 0 });
+    await this.#engine.close();
     this.#hosts.close();
     await this.#sweeping;
     // The store belongs to whoever handed it in.

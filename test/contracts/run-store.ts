@@ -164,6 +164,18 @@ export function runStoreContract(name: string, open: () => Promise<{ store: RunS
       ]);
     });
 
+    test('a run that gets on is not held to account for the workers it has lost before', async () => {
+      const store = await opened();
+      const run = await add(store);
+      let nowMs = 2000;
+      for (let i = 0; i < 5; i++) {
+        const [claimed] = (await claim(store, { nowMs })).runs;
+        expect(claimed).toMatchObject({ id: run.id, epoch: i + 1, crashes: Math.min(i, 1) });
+        expect(await store.checkpoint(claimOf(claimed!), `${i}`, nowMs)).toBe(true);
+        nowMs += 8001;
+      }
+    });
+
     test('a run that its worker gives back is due at once, and nobody is to blame', async () => {
       const store = await opened();
       await add(store);

@@ -36,6 +36,7 @@ interface Options extends ProtoOptions {
   drainTimeout?: number;
   tasks?: string[];
   role?: ServeOptions['role'];
+  taskEngine?: ServeOptions['taskEngine'];
   json?: boolean;
 }
 
@@ -96,6 +97,12 @@ export const serve: Verb = {
           ]),
         )
         .option('--tasks <file>', 'a module that exports tasks (.ts or .js); may be repeated', collect)
+        .addOption(
+          new Option('--task-engine <name>', 'what brings runs to workers over Redis (default: own)').choices([
+            'own',
+            'bullmq',
+          ]),
+        )
         .option('--redis <url>', 'Redis that several nodes share (default: REDIS_URL, or none: this process is alone)')
         .option('--redis-prefix <name>', 'what our keys in Redis begin with (default: signalbox)')
         .addOption(

@@ -1,15 +1,22 @@
 // A worker of tasks in a process of its own, over Redis: options as JSON in the first argument.
-import { openRedis } from '../../../src/redis/index.ts';
+import { openBullMqEngine, openRedis } from '../../../src/redis/index.ts';
 import { Tasks } from '../../../src/tasks/index.ts';
 import { stepping, steppingInThread } from './task-definitions.ts';
 
-const { url, prefix, node } = JSON.parse(process.argv[2] ?? '{}') as { url: string; prefix: string; node: string };
+interface WorkerOptions {
+  readonly url: string;
+  readonly prefix: string;
+  readonly node: string;
+  readonly engine: 'own' | 'bullmq';
+}
+
+const { url, prefix, node, engine } = JSON.parse(process.argv[2] ?? '{}') as WorkerOptions;
 const redis = await openRedis({ url, prefix });
 const tasks = new Tasks({
   tasks: [stepping, steppingInThread],
   log: redis.log,
   store: redis.runs,
-  engine: redis.taskEngine,
+  engine: engine === 'bullmq' ? await openBullMqEngine(redis.connection) : redis.taskEngine,
   concurrency: 4,
   node,
 });
