@@ -105,7 +105,7 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteStore> {
     log,
     archive: sqliteEventArchive(thread),
     leases: sqliteLeaseStore(thread, leaseNow),
-    runs: sqliteRunStore(thread),
+    runs: sqliteRunStore(thread, log),
     close: () => (closing ??= close()),
     [Symbol.asyncDispose]: () => (closing ??= close()),
   };

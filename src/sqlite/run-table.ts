@@ -1,56 +1,43 @@
 import type { Database } from 'better-sqlite3';
-import { isTerminalRun, type Run, type RunError, type RunState } from '../tasks/run.ts';
+import { isTerminalRun, type Run, type RunError, type RunState, type TerminalRunState } from '../tasks/run.ts';
 import {
   cancelledError,
   conflictMessage,
   isSameRun,
   keyFullMessage,
-  limitKey,
   newestReason,
   overdueError,
   queueFullMessage,
   supersededReason,
   workerLostError,
 } from '../tasks/run-rules.ts';
-import type {
-  AddRunOutcome,
-  AttemptEnd,
-  Claim,
-  Claimed,
-  ClaimRequest,
-  NewRun,
-  RenewOutcome,
-  RunFilter,
-} from '../tasks/run-store.ts';
+import type { AddRunOutcome, AttemptEnd, Claim, ClaimRequest, RenewOutcome, RunFilter } from '../tasks/run-store.ts';
+import { type NewRunValues, newRunOf, type RunRow, type RunValues, runColumns, runOf } from './run-row.ts';
 
-interface RunRow {
-  position: number;
-  id: string;
-  tenant: string;
-  task: string;
-  input: string;
-  owner: string | null;
-  tags: string;
-  priority: number;
-  idempotency_key: string | null;
-  concurrency: string | null;
-  limit_key: string | null;
-  phase: number;
-  state: RunState;
-  epoch: number;
-  failures: number;
-  crashes: number;
-  due_at_ms: number;
-  deadline_ms: number | null;
-  created_at_ms: number;
-  started_at_ms: number | null;
-  updated_at_ms: number;
-  ended_at_ms: number | null;
-  cancel_reason: string | null;
-  checkpoint: string | null;
-  result: string | null;
-  error_code: string | null;
-  error_message: string | null;
+/** What a claim found; runs as values, as there may be hundreds. */
+export interface ClaimedRows {
+  readonly runs: readonly RunValues[];
+  readonly ended: readonly Run[];
+  readonly nextDueMs: number | undefined;
+}
+
+export interface AddOptions {
+  readonly nowMs: number;
+  readonly maxQueued: number;
+  /** Set: the run is claimed until then, if it is due and nothing that came before it waits. */
+  readonly untilMs: number | undefined;
+}
+
+/** A run as a claim has to know it. */
+type ReadyRow = Pick<RunRow, 'position' | 'crashes' | 'limit_key' | 'concurrency'>;
+
+/** What to end a run with, in one row. */
+export interface EndValues {
+  readonly state: TerminalRunState;
+  readonly isFailure: boolean;
+  readonly result: string | null;
+  readonly errorCode: string | null;
+  readonly errorMessage: string | null;
 }
 
 /** In which line a run stands, as the schema says. */
@@ -75,10 +62,17 @@ export class RunTable {
     this.#sql = {
       byId: one<[string]>('SELECT * FROM runs WHERE id = ?'),
       byKey: one<[string, string, string]>('SELECT * FROM runs WHERE tenant = ? AND task = ? AND idempotency_key = ?'),
-      insert: one<unknown[]>(
-        `INSERT INTO runs (id, tenant, task, input, owner, tags, priority, idempotency_key, concurrency, limit_key, phase,
-           state, epoch, failures, crashes, due_at_ms, deadline_ms, created_at_ms, updated_at_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, 0, ?, ?, ?, ?) RETURNING *`,
+      insert: db.prepare<unknown[]>(
+        `INSERT INTO runs (id, tenant, task, input, owner, tags, priority, idempotency_key, concurrency, limit_key,
+           due_at_ms, deadline_ms, phase, state, epoch, failures, crashes, created_at_ms, started_at_ms, updated_at_ms,
+           claimed_until_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?)`,
+      ),
+      isKnown: number<[string]>('SELECT 1 FROM runs WHERE id = ?'),
+      /** Whether a run waits that may have to come before a new one: of its priority or a higher one, or due by now. */
+      waits: number<[number, number]>(
+        `SELECT EXISTS (SELECT 1 FROM runs WHERE phase = 1 AND priority >= ?)
+             OR EXISTS (SELECT 1 FROM runs WHERE phase = 0 AND due_at_ms <= ?)`,
       ),
       active: one<[string]>('SELECT * FROM runs WHERE limit_key = ? AND phase < 4 ORDER BY position'),
       runningOf: number<[string]>('SELECT count(*) FROM runs WHERE limit_key = ? AND phase = 3'),
@@ -94,9 +88,9 @@ export class RunTable {
         `SELECT * FROM runs WHERE phase = 3 AND claimed_until_ms <= ? AND task IN (SELECT value FROM json_each(?))
            ORDER BY claimed_until_ms LIMIT ?`,
       ),
-      ready: one<[string, number]>(
-        `SELECT * FROM runs WHERE phase = 1 AND task IN (SELECT value FROM json_each(?))
-           ORDER BY priority DESC, position LIMIT ?`,
+      ready: db.prepare<[string, number], ReadyRow>(
+        `SELECT position, crashes, limit_key, concurrency FROM runs
+           WHERE phase = 1 AND task IN (SELECT value FROM json_each(?)) ORDER BY priority DESC, position LIMIT ?`,
       ),
       nextDue: number<[]>(
         `SELECT min(at) FROM (
@@ -104,10 +98,12 @@ export class RunTable {
            SELECT min(claimed_until_ms) FROM runs WHERE phase = 3 UNION ALL
            SELECT min(deadline_ms) FROM runs WHERE phase < 3 AND deadline_ms IS NOT NULL)`,
       ),
-      start: one<[number, number, number, number, number]>(
-        `UPDATE runs SET phase = 3, state = 'running', epoch = epoch + 1, claimed_until_ms = ?, crashes = ?,
-           started_at_ms = coalesce(started_at_ms, ?), updated_at_ms = ? WHERE position = ? RETURNING *`,
-      ),
+      start: db
+        .prepare<[number, number, number, number, number], RunValues>(
+          `UPDATE runs SET phase = 3, state = 'running', epoch = epoch + 1, claimed_until_ms = ?, crashes = ?,
+             started_at_ms = coalesce(started_at_ms, ?), updated_at_ms = ? WHERE position = ? RETURNING ${runColumns}`,
+        )
+        .raw(),
       standing: one<[string, number]>('SELECT * FROM runs WHERE id = ? AND phase = 3 AND epoch = ?'),
       renew: db.prepare<[number, number]>('UPDATE runs SET claimed_until_ms = ? WHERE position = ?'),
       checkpoint: db.prepare<[string, number, string, number]>(
@@ -121,6 +117,13 @@ export class RunTable {
         `UPDATE runs SET phase = 4, state = ?, failures = ?, result = ?, error_code = ?, error_message = ?,
            checkpoint = NULL, cancel_reason = ?, ended_at_ms = ?, updated_at_ms = ? WHERE position = ? RETURNING *`,
       ),
+      endTold: db
+        .prepare<unknown[], string | null>(
+          `UPDATE runs SET phase = 4, announced = 1, state = ?, failures = failures + ?, result = ?, error_code = ?,
+             error_message = ?, checkpoint = NULL, ended_at_ms = ?, updated_at_ms = ?
+             WHERE id = ? AND phase = 3 AND epoch = ? RETURNING limit_key`,
+        )
+        .pluck(),
       ask: one<[string, number, number]>(
         'UPDATE runs SET cancel_reason = coalesce(cancel_reason, ?), updated_at_ms = ? WHERE position = ? RETURNING *',
       ),
@@ -150,20 +153,37 @@ export class RunTable {
     return this.#sql.orphan.run().changes;
   }
 
-  add(run: NewRun, { nowMs, maxQueued }: { nowMs: number; maxQueued: number }): AddRunOutcome {
+  /** `queued` and `running` stand for a run that was stored, and is as it was given. */
+  add(values: NewRunValues, { nowMs, maxQueued, untilMs }: AddOptions): AddRunOutcome | 'queued' | 'running' {
+    const [id, tenant, task, , , , priority, idempotencyKey, concurrency, key, dueAtMs] = values;
     const known =
-      this.#sql.byId.get(run.id) ??
-      (run.idempotencyKey === undefined ? undefined : this.#sql.byKey.get(run.tenant, run.task, run.idempotencyKey));
+      this.#sql.isKnown.get(id) === undefined
+        ? idempotencyKey === null
+          ? undefined
+          : this.#sql.byKey.get(tenant, task, idempotencyKey)
+        : this.#sql.byId.get(id);
     if (known) {
-      const stored = runOf(known);
+      const [stored, run] = [runOf(known), newRunOf(values)];
       return isSameRun(stored, run)
         ? { kind: 'existing', run: stored }
         : { kind: 'conflict', message: conflictMessage(stored, run) };
     }
-    const key = limitKey(run);
-    const onFull = run.concurrency?.onFull;
-    const active = key === undefined || onFull === 'queue' ? [] : this.#sql.active.all(key);
-    const surplus = run.concurrency ? active.length - run.concurrency.limit + 1 : 0;
+    if (concurrency !== null && key !== null) return this.#addLimited(values, key, { nowMs, maxQueued, untilMs });
+    if (this.#queued >= maxQueued) return { kind: 'full', message: queueFullMessage(newRunOf(values), maxQueued) };
+    const isClaimed = untilMs !== undefined && dueAtMs <= nowMs && !this.#mayWait(priority, nowMs);
+    this.#insert(values, nowMs, isClaimed ? untilMs : undefined);
+    return isClaimed ? 'running' : 'queued';
+  }
+
+  #addLimited(
+    values: NewRunValues,
+    key: string,
+    { nowMs, maxQueued, untilMs }: AddOptions,
+  ): AddRunOutcome | 'queued' | 'running' {
+    const run = newRunOf(values);
+    const { limit, onFull } = run.concurrency!;
+    const active = onFull === 'queue' ? [] : this.#sql.active.all(key);
+    const surplus = active.length - limit + 1;
     if (surplus > 0 && onFull === 'reject') return { kind: 'full', message: keyFullMessage(run) };
     if (this.#queued >= maxQueued) return { kind: 'full', message: queueFullMessage(run, maxQueued) };
     const cancelled =
@@ -173,32 +193,41 @@ export class RunTable {
             .slice(0, surplus)
             .map((row) => runOf(this.#ask(row, supersededReason(run), nowMs)))
         : [];
-    this.#queued++;
-    const row = this.#sql.insert.get(
-      run.id,
-      run.tenant,
-      run.task,
-      run.input,
-      run.owner ?? null,
-      JSON.stringify(run.tags),
-      run.priority,
-      run.idempotencyKey ?? null,
-      run.concurrency ? JSON.stringify(run.concurrency) : null,
-      key ?? null,
-      run.dueAtMs <= nowMs ? ready : later,
-      run.dueAtMs,
-      run.deadlineMs ?? null,
-      nowMs,
-      nowMs,
-    )!;
-    const isNewest = surplus > 0 && onFull === 'cancel-newest';
-    return { kind: 'stored', run: runOf(isNewest ? this.#ask(row, newestReason(run), nowMs) : row), cancelled };
+    if (surplus > 0 && onFull === 'cancel-newest') {
+      this.#insert(values, nowMs, undefined);
+      return {
+        kind: 'stored',
+        run: runOf(this.#ask(this.#sql.byId.get(run.id)!, newestReason(run), nowMs)),
+        cancelled,
+      };
+    }
+    const isClaimed =
+      untilMs !== undefined &&
+      run.dueAtMs <= nowMs &&
+      !this.#mayWait(run.priority, nowMs) &&
+      (this.#sql.runningOf.get(key) ?? 0) < limit;
+    this.#insert(values, nowMs, isClaimed ? untilMs : undefined);
+    if (cancelled.length === 0) return isClaimed ? 'running' : 'queued';
+    return { kind: 'stored', run: runOf(this.#sql.byId.get(run.id)!), cancelled };
   }
 
-  claim(request: ClaimRequest): Claimed {
+  #mayWait(priority: number, nowMs: number): boolean {
+    return this.#queued > 0 && this.#sql.waits.get(priority, nowMs) === 1;
+  }
+
+  #insert(values: NewRunValues, nowMs: number, untilMs: number | undefined): void {
+    if (untilMs !== undefined) {
+      this.#sql.insert.run(...values, running, 'running', 1, nowMs, nowMs, nowMs, untilMs);
+      return;
+    }
+    this.#queued++;
+    this.#sql.insert.run(...values, values[10] <= nowMs ? ready : later, 'queued', 0, nowMs, null, nowMs, null);
+  }
+
+  claim(request: ClaimRequest): ClaimedRows {
     const { nowMs, tasks, limit, maxCrashes, id } = request;
     const names = JSON.stringify(tasks);
-    const runs: Run[] = [];
+    const runs: RunValues[] = [];
     const ended: Run[] = [];
     for (const row of this.#sql.overdue.all(nowMs, slice))
       ended.push(runOf(this.#end(row, 'failed', nowMs, overdueError)));
@@ -260,6 +289,16 @@ export class RunTable {
     }
   }
 
+  /** Ends an attempt whose end is told in the same transaction. False when the claim does not stand any more. */
+  endTold(id: string, epoch: number, end: EndValues, nowMs: number): boolean {
+    const { state, isFailure, result, errorCode, errorMessage } = end;
+    const failures = isFailure ? 1 : 0;
+    const key = this.#sql.endTold.get(state, failures, result, errorCode, errorMessage, nowMs, nowMs, id, epoch);
+    if (key === undefined) return false;
+    this.#unblock(key);
+    return true;
+  }
+
   cancel(tenant: string, id: string, reason: string, nowMs: number): Run | undefined {
     const row = this.#sql.byId.get(id);
     if (!row || row.tenant !== tenant) return undefined;
@@ -303,17 +342,17 @@ export class RunTable {
     return changes > 0 || !Number.isFinite(maxEnded) ? changes : this.#sql.pruneMany.run(slice, maxEnded).changes;
   }
 
-  #readyOne(id: string, tasks: readonly string[]): RunRow[] {
+  #readyOne(id: string, tasks: readonly string[]): ReadyRow[] {
     const row = this.#sql.byId.get(id);
     return row?.phase === ready && tasks.includes(row.task) ? [row] : [];
   }
 
-  #hasRoom({ limit_key: key, concurrency }: RunRow): boolean {
+  #hasRoom({ limit_key: key, concurrency }: ReadyRow): boolean {
     return key === null || concurrency === null || (this.#sql.runningOf.get(key) ?? 0) < JSON.parse(concurrency).limit;
   }
 
-  #start({ position, crashes }: RunRow, { nowMs, untilMs }: ClaimRequest): Run {
-    return runOf(this.#sql.start.get(untilMs, crashes, nowMs, nowMs, position)!);
+  #start({ position, crashes }: ReadyRow, { nowMs, untilMs }: ClaimRequest): RunValues {
+    return this.#sql.start.get(untilMs, crashes, nowMs, nowMs, position)!;
   }
 
   #ask(row: RunRow, reason: string, nowMs: number): RunRow {
@@ -328,12 +367,12 @@ export class RunTable {
     const phase = dueAtMs <= nowMs ? ready : later;
     const next = this.#sql.again.get(phase, dueAtMs, failures, code, message, nowMs, row.position)!;
     this.#queued++;
-    this.#unblock(row);
+    this.#unblock(row.limit_key);
     return runOf(next);
   }
 
   #end(row: RunRow, state: RunState, nowMs: number, error?: RunError): RunRow {
-    if (row.phase === running) this.#unblock(row);
+    if (row.phase === running) this.#unblock(row.limit_key);
     else this.#queued--;
     return this.#sql.end.get(
       state,
@@ -349,37 +388,9 @@ export class RunTable {
   }
 
   /** Lets the next run of the same key come, as this one gives its place back. */
-  #unblock({ limit_key: key }: RunRow): void {
+  #unblock(key: string | null): void {
     if (key === null) return;
     const position = this.#sql.nextBlocked.get(key);
     if (position !== undefined) this.#sql.phase.run(ready, position);
   }
-}
-
-function runOf(row: RunRow): Run {
-  return {
-    id: row.id,
-    tenant: row.tenant,
-    task: row.task,
-    input: row.input,
-    owner: row.owner ?? undefined,
-    tags: JSON.parse(row.tags),
-    priority: row.priority,
-    idempotencyKey: row.idempotency_key ?? undefined,
-    concurrency: row.concurrency === null ? undefined : JSON.parse(row.concurrency),
-    state: row.state,
-    epoch: row.epoch,
-    failures: row.failures,
-    crashes: row.crashes,
-    dueAtMs: row.due_at_ms,
-    deadlineMs: row.deadline_ms ?? undefined,
-    createdAtMs: row.created_at_ms,
-    startedAtMs: row.started_at_ms ?? undefined,
-    updatedAtMs: row.updated_at_ms,
-    endedAtMs: row.ended_at_ms ?? undefined,
-    cancelReason: row.cancel_reason ?? undefined,
-    checkpoint: row.checkpoint ?? undefined,
-    result: row.result ?? undefined,
-    error: row.error_code === null ? undefined : { code: row.error_code, message: row.error_message ?? '' },
-  };
 }

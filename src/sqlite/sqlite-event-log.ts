@@ -2,7 +2,9 @@ import { HubError } from '../errors.ts';
 import type { ChannelTail } from '../events/channel-tail.ts';
 import type { EventLog, EventPage, NewEvent, Position, StepSource } from '../events/event-log.ts';
 import type { EventTail } from '../events/event-tail.ts';
-import { dataJson } from '../events/kept-event.ts';
+import { dataJson, type KeptEvent } from '../events/kept-event.ts';
+import type { Announcement } from '../tasks/run-store.ts';
+import type { EventRow } from './event-table.ts';
 import type { StoreThread } from './store-thread.ts';
 import { StoredPages } from './stored-pages.ts';
 
@@ -44,6 +46,29 @@ export class SqliteEventLog implements EventLog {
     }
     this.#tail.add(target, event, 'kept');
     return undefined;
+  }
+
+  /**
+   * Appends durable events by a call that does something else as well: `write` puts the rows onto the disk, or resolves
+   * to false if nothing was done; the events are then holes in their channels.
+   */
+  async appendWith(
+    events: readonly Announcement[],
+    write: (rows: readonly EventRow[]) => Promise<boolean>,
+  ): Promise<boolean> {
+    const refusal = this.#tail.isClosed ? new HubError('unavailable', 'the event log is closed') : this.#thread.refusal;
+    if (refusal) throw refusal;
+    const pending = events.map(({ channel, type, atMs, dataJson }) => {
+      const target = this.#tail.open(channel);
+      return { target, ...this.#pend(target, type, atMs, dataJson) };
+    });
+    let isWritten = false;
+    try {
+      isWritten = await write(pending.map(({ row }) => row));
+      return isWritten;
+    } finally {
+      for (const { target, kept } of pending) this.#tail.settle(target, kept, isWritten ? 'kept' : 'lost');
+    }
   }
 
   appendStep(channel: string, source: StepSource, step: number): void {
@@ -112,20 +137,9 @@ export class SqliteEventLog implements EventLog {
       const message = `data of event ${event.type} is no JSON: ${error instanceof Error ? error.message : error}`;
       return Promise.reject(new HubError('invalid-argument', message, { cause: error }));
     }
-    const { type, atMs, durable } = event;
-    const kept = this.#tail.add(target, { type, atMs, durable, data: undefined, bytes: 0 }, 'pending');
-    kept.useDataJson(data);
+    const { type, atMs } = event;
+    const { kept, row } = this.#pend(target, type, atMs, data, producer);
     if (producer) this.#tail.hear(target, producer.id, producer.seq);
-    const row = {
-      channel: target.key,
-      epoch: this.epoch,
-      seq: kept.seq,
-      type: event.type,
-      atMs: event.atMs,
-      data,
-      producer: producer?.id,
-      producerSeq: producer?.seq ?? 0,
-    };
     const stored = this.#thread.call('append', [row, this.#now()], data.length + 256).then(
       () => {
         if (producer) this.#inFlight.delete(producerKey);
@@ -143,6 +157,31 @@ export class SqliteEventLog implements EventLog {
     );
     if (producer) this.#inFlight.set(producerKey, stored);
     return stored;
+  }
+
+  /** Gives an event its number; nobody sees it until it is settled. */
+  #pend(
+    target: ChannelTail,
+    type: string,
+    atMs: number,
+    data: string,
+    producer?: NewEvent['producer'],
+  ): { kept: KeptEvent; row: EventRow } {
+    const kept = this.#tail.add(target, { type, atMs, durable: true, data: undefined, bytes: 0 }, 'pending');
+    kept.useDataJson(data);
+    return {
+      kept,
+      row: {
+        channel: target.key,
+        epoch: this.epoch,
+        seq: kept.seq,
+        type,
+        atMs,
+        data,
+        producer: producer?.id,
+        producerSeq: producer?.seq ?? 0,
+      },
+    };
   }
 
   /** Finds out what a producer had stored before this process or this channel's memory began. */

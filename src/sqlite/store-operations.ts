@@ -1,9 +1,9 @@
 import type { Database } from 'better-sqlite3';
 import { ArchiveTable } from './archive-table.ts';
 import { CommandTable } from './command-table.ts';
-import { type EventRetention, EventTable } from './event-table.ts';
+import { type EventRetention, type EventRow, EventTable } from './event-table.ts';
 import { LeaseTable } from './lease-table.ts';
-import { RunTable } from './run-table.ts';
+import { type EndValues, RunTable } from './run-table.ts';
 
 /** Everything the store's thread can be asked, by name. Each is one atomic call. */
 export function storeOperations(db: Database, retention: EventRetention) {
@@ -31,6 +31,12 @@ export function storeOperations(db: Database, retention: EventRetention) {
     renewClaims: runs.renew.bind(runs),
     checkpointRun: runs.checkpoint.bind(runs),
     settleRun: runs.settle.bind(runs),
+    /** The end of a run and what tells of it: both, or neither. */
+    endRun(id: string, epoch: number, end: EndValues, nowMs: number, told: readonly EventRow[]): boolean {
+      if (!runs.endTold(id, epoch, end, nowMs)) return false;
+      for (const row of told) events.append(row, nowMs);
+      return true;
+    },
     cancelRun: runs.cancel.bind(runs),
     runsAnnounced: runs.announced.bind(runs),
     pruneRuns: runs.prune.bind(runs),

@@ -3,7 +3,7 @@ import { channelKey } from '../events/channels.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { TaskFact } from './facts.ts';
 import { isTerminalRun, type Run, runChannel, userChannel } from './run.ts';
-import type { RunStore } from './run-store.ts';
+import type { Announcement, RunStore } from './run-store.ts';
 
 export interface AnnouncerOptions {
   readonly store: RunStore;
@@ -18,20 +18,34 @@ export const contextOf = ({ id, task, epoch }: Run): Record<string, string | num
   attempt: epoch,
 });
 
-/** The data of `done`. */
-export function doneData(run: Run): Record<string, unknown> {
-  return {
-    success: run.state === 'succeeded',
-    state: run.state,
-    ...(run.result !== undefined && { result: JSON.parse(run.result) }),
-    ...(run.error && run.state !== 'succeeded' && { error: run.error.message, code: run.error.code }),
-    context: contextOf(run),
-  };
+/** The data of `done`, as JSON: the result is JSON already. */
+export function doneJson(run: Run): string {
+  const result = run.result === undefined ? '' : `,"result":${run.result}`;
+  const error =
+    run.error && run.state !== 'succeeded'
+      ? `,"error":${JSON.stringify(run.error.message)},"code":${JSON.stringify(run.error.code)}`
+      : '';
+  const context = JSON.stringify(contextOf(run));
+  return `{"success":${run.state === 'succeeded'},"state":"${run.state}"${result}${error},"context":${context}}`;
+}
+
+export const doneData = (run: Run): Record<string, unknown> => JSON.parse(doneJson(run));
+
+/** What tells of the end of a run: in its channel first, then in its owner's. */
+export function announcementsOf(run: Run): Announcement[] {
+  const dataJson = doneJson(run);
+  const atMs = run.endedAtMs ?? run.updatedAtMs;
+  const announcements = [{ channel: channelKey(run.tenant, runChannel(run.id)), type: 'done', atMs, dataJson }];
+  if (run.owner !== undefined) {
+    const channel = channelKey(run.tenant, userChannel(run.owner));
+    announcements.push({ channel, type: `task.${run.state}`, atMs, dataJson });
+  }
+  return announcements;
 }
 
 /**
- * Brings the end of each run into its channel, and to its owner's. Exactly once: the end is in the store first, the log
- * knows a repeated one by its producer, and the store is told once it is there.
+ * Brings the end of each run into its channel, and to its owner's, where the store has not done both in one step. Exactly
+ * once: the end is in the store first, the log knows a repeated one by its producer, and the store is told once it is there.
  */
 export class Announcer {
   readonly #options: AnnouncerOptions;
@@ -44,7 +58,7 @@ export class Announcer {
 
   /** Resolves once watchers can see the end, or it is left to the next sweep. */
   announce(run: Run): Promise<void> {
-    if (!isTerminalRun(run.state)) return Promise.resolve();
+    if (!isTerminalRun(run.state) || run.isTold) return Promise.resolve();
     let telling = this.#underWay.get(run.id);
     if (!telling) {
       telling = this.#announce(run).finally(() => this.#underWay.delete(run.id));
@@ -72,28 +86,16 @@ export class Announcer {
 
   async #append(run: Run): Promise<void> {
     const { log } = this.#options;
-    const atMs = run.endedAtMs ?? run.updatedAtMs;
-    const told = [
-      log.append(channelKey(run.tenant, runChannel(run.id)), {
-        type: 'done',
+    const told = announcementsOf(run).map(({ channel, type, atMs, dataJson }, i) =>
+      log.append(channel, {
+        type,
         atMs,
-        data: doneData(run),
+        data: () => JSON.parse(dataJson),
         durable: true,
-        producer: { id: 'end', seq: 1 },
+        producer: { id: i === 0 ? 'end' : `run.${run.id}`, seq: 1 },
         bytes: run.result?.length,
       }),
-    ];
-    if (run.owner !== undefined)
-      told.push(
-        log.append(channelKey(run.tenant, userChannel(run.owner)), {
-          type: `task.${run.state}`,
-          atMs,
-          data: doneData(run),
-          durable: true,
-          producer: { id: `run.${run.id}`, seq: 1 },
-          bytes: run.result?.length,
-        }),
-      );
+    );
     await Promise.all(told);
   }
 

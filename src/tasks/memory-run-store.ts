@@ -115,7 +115,7 @@ export function memoryRunStore(): RunStore {
     return run && run.phase === 'running' && run.epoch === epoch ? run : undefined;
   };
 
-  const start = (run: Kept, { nowMs, untilMs }: ClaimRequest): Run => {
+  const start = (run: Kept, nowMs: number, untilMs: number): Run => {
     enter(run, 'running');
     run.epoch++;
     Object.assign(run, { state: 'running', untilMs, updatedAtMs: nowMs, startedAtMs: run.startedAtMs ?? nowMs });
@@ -124,7 +124,7 @@ export function memoryRunStore(): RunStore {
   const hasRoom = (run: Kept): boolean => !run.concurrency || runningOf(run) < run.concurrency.limit;
 
   function claim(request: ClaimRequest): Claimed {
-    const { nowMs, tasks, limit, maxCrashes, id } = request;
+    const { nowMs, untilMs, tasks, limit, maxCrashes, id } = request;
     const ended: Run[] = [];
     const claimed: Run[] = [];
     let nextDueMs = Number.POSITIVE_INFINITY;
@@ -150,7 +150,7 @@ export function memoryRunStore(): RunStore {
             run.cancelReason === undefined ? workerLostError(run.crashes) : cancelledError(run.cancelReason);
           end(run, run.cancelReason === undefined ? 'failed' : 'cancelled', nowMs, error);
           ended.push(shown(run));
-        } else claimed.push(start(run, request));
+        } else claimed.push(start(run, nowMs, untilMs));
       }
     }
     for (const priority of [...ready.keys()].sort((a, b) => b - a)) {
@@ -161,7 +161,7 @@ export function memoryRunStore(): RunStore {
         if (!run) break;
         if (run.phase !== 'ready') continue;
         if (!mayTake(run)) passed.push(run);
-        else if (hasRoom(run)) claimed.push(start(run, request));
+        else if (hasRoom(run)) claimed.push(start(run, nowMs, untilMs));
         else enter(run, 'blocked');
       }
       line.unshift(passed);
@@ -171,7 +171,7 @@ export function memoryRunStore(): RunStore {
   }
 
   return {
-    async add(run, { nowMs, maxQueued }) {
+    async add(run, { nowMs, maxQueued, claim }) {
       const key = idempotencyKey(run);
       const known = runs.get(run.id) ?? (key === undefined ? undefined : byKey.get(key));
       if (known)
@@ -213,6 +213,8 @@ export function memoryRunStore(): RunStore {
       if (run.deadlineMs !== undefined) withDeadline.add(kept);
       queue(kept, run.dueAtMs, nowMs);
       if (surplus > 0 && onFull === 'cancel-newest') ask(kept, newestReason(run), nowMs);
+      // Nothing else waits: nothing can have to come before it.
+      else if (claim && queued === 1 && kept.phase === 'ready' && hasRoom(kept)) start(kept, nowMs, claim.untilMs);
       return { kind: 'stored', run: shown(kept), cancelled };
     },
     claim: async (request) => claim(request),

@@ -1,3 +1,4 @@
+import type { EventLog } from '../events/event-log.ts';
 import type { Run, RunError, RunState } from './run.ts';
 
 /** A worker's right to a run: as long as no newer epoch was claimed. */
@@ -36,6 +37,17 @@ export type AddRunOutcome =
   /** `onFull: 'reject'`, or too many runs wait. */
   | { readonly kind: 'full'; readonly message: string };
 
+export interface AddRunOptions {
+  readonly nowMs: number;
+  /** Runs that may wait; beyond it the run is refused. */
+  readonly maxQueued: number;
+  /**
+   * Who would do it at once. Where the run is due, there is room under its key, and none waits that came before it, the
+   * store may claim it in the same step: it is then `running`, with epoch 1. Stores may also leave it queued.
+   */
+  readonly claim?: { readonly worker: string; readonly untilMs: number } | undefined;
+}
+
 export interface ClaimRequest {
   /** Who claims: one process, from its start to its end. */
   readonly worker: string;
@@ -71,6 +83,29 @@ export type AttemptEnd =
   /** The worker gives it back: it is due at once, and nobody is to blame. */
   | { readonly kind: 'released' };
 
+/** An end after which no attempt comes. */
+export type FinalEnd = Extract<AttemptEnd, { kind: 'succeeded' | 'failed' | 'cancelled' }>;
+
+/** An event that is to be kept together with the end that it tells of. */
+export interface Announcement {
+  readonly channel: string;
+  readonly type: string;
+  readonly atMs: number;
+  /** Its data as one line of JSON. */
+  readonly dataJson: string;
+}
+
+/** Ends attempts and tells of it in one step. */
+export interface EndTeller {
+  /** The log that takes the announcements. */
+  readonly log: EventLog;
+  /**
+   * As `settle`, with the announcements in their channels, or neither. Resolves to false when the claim does not stand
+   * any more; the channels then have a hole.
+   */
+  settle(claim: Claim, end: FinalEnd, nowMs: number, announcements: readonly Announcement[]): Promise<boolean>;
+}
+
 export interface RunFilter {
   readonly tenant: string;
   readonly task?: string | undefined;
@@ -85,7 +120,7 @@ export interface RunFilter {
  * given by the caller, by the clock of its own process.
  */
 export interface RunStore {
-  add(run: NewRun, options: { readonly nowMs: number; readonly maxQueued: number }): Promise<AddRunOutcome>;
+  add(run: NewRun, options: AddRunOptions): Promise<AddRunOutcome>;
   /**
    * Takes runs that are due, or whose claim ran out, with a new epoch each: by priority, then in their order, and
    * never more of one concurrency key than its limit.
@@ -100,6 +135,8 @@ export interface RunStore {
   checkpoint(claim: Claim, data: string, nowMs: number): Promise<boolean>;
   /** Ends an attempt. Undefined when the claim does not stand any more: nothing has changed. */
   settle(claim: Claim, end: AttemptEnd, nowMs: number): Promise<Run | undefined>;
+  /** There in stores that share what they write to with an event log. */
+  readonly teller?: EndTeller | undefined;
   /** Ends a queued run, asks a running one to end; an ended one stays as it is. Undefined: there is none. */
   cancel(tenant: string, id: string, reason: string, nowMs: number): Promise<Run | undefined>;
   /** Ended runs whose end is not in their channel yet, as far as is known. */

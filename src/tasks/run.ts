@@ -48,6 +48,8 @@ export interface Run {
   readonly result: string | undefined;
   /** Of the end, or of the attempt before while it is tried again. */
   readonly error: RunError | undefined;
+  /** Set by stores that know it: its end is in its channel already. */
+  readonly isTold?: true | undefined;
 }
 
 export interface RunConcurrency {

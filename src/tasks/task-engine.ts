@@ -18,6 +18,8 @@ export interface EngineWorker {
  * a hint may come late, twice, or to several workers, and costs no more than time.
  */
 export interface TaskEngine {
+  /** Whether a run may begin where it was triggered, without being hinted. Default: no, as the engine has its own order. */
+  readonly mayBeginAtOnce?: boolean | undefined;
   /** A run is (or will be) due; without one: look again. */
   hint(run?: Pick<Run, 'id' | 'task' | 'epoch' | 'dueAtMs' | 'priority'>): void;
   /** Begins to bring work to this process. */
@@ -63,6 +65,7 @@ export function pollingEngine({ pollMs = 5000, clock = systemClock }: PollingEng
     await looking;
   };
   return {
+    mayBeginAtOnce: true,
     hint,
     start(given) {
       worker = given;

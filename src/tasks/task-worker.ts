@@ -6,13 +6,13 @@ import type { Clock } from '../flow/clock.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import { ActiveRun } from './active-run.ts';
 import type { Announcer } from './announcer.ts';
-import { contextOf } from './announcer.ts';
+import { announcementsOf, contextOf } from './announcer.ts';
 import { attempt } from './attempt.ts';
 import type { Task } from './define-task.ts';
 import type { TaskFact } from './facts.ts';
 import type { HostPools } from './isolation/host-pools.ts';
 import { isTerminalRun, type Run, runChannel } from './run.ts';
-import type { AttemptEnd, RunStore } from './run-store.ts';
+import type { AttemptEnd, FinalEnd, RunStore } from './run-store.ts';
 import type { StreamEvent, StreamSink } from './stream-sink.ts';
 import type { EngineWorker } from './task-engine.ts';
 
@@ -35,6 +35,16 @@ export interface TaskWorkerOptions {
   readonly onRoom: (run?: Run) => void;
 }
 
+/** Room for one run that is being added, to begin it at once. To be released when the store has answered. */
+export interface Place {
+  readonly worker: string;
+  /** Unix ms until which the run would be claimed. */
+  readonly untilMs: number;
+  /** Begins the run, which was claimed for this worker. */
+  begin(run: Run): void;
+  release(): void;
+}
+
 /** Claims runs, does them, keeps their claims while they last, and settles them. */
 export class TaskWorker implements EngineWorker {
   readonly #options: TaskWorkerOptions;
@@ -44,6 +54,9 @@ export class TaskWorker implements EngineWorker {
   readonly #waiting: (() => void)[] = [];
   #claiming = 0;
   #isClosing = false;
+  #isStopping = false;
+  /** Whether the store may have more that is due, as far as is known here. */
+  #mayHaveMore = true;
   #renewing: Promise<void> | undefined;
   #renewedAtMs: number;
   #letGo: (() => void) | undefined;
@@ -73,7 +86,11 @@ export class TaskWorker implements EngineWorker {
   async poll(): Promise<number | undefined> {
     const { clock, observe } = this.#options;
     const room = this.#room;
-    if (this.#isClosing || room <= 0) return undefined;
+    if (this.#isClosing) return undefined;
+    if (room <= 0) {
+      this.#mayHaveMore = true;
+      return undefined;
+    }
     try {
       return await this.#claim(room);
     } catch (error) {
@@ -91,6 +108,28 @@ export class TaskWorker implements EngineWorker {
     if (this.#isClosing) return;
     await this.#claim(1, runId);
     await this.#attemptOf.get(runId);
+  }
+
+  /** Room for a run that is about to be added; undefined when there is none, or what waits in the store comes first. */
+  place(): Place | undefined {
+    const { clock, leaseMs, name } = this.#options;
+    if (this.#isClosing || this.#room <= 0) return undefined;
+    this.#claiming++;
+    // Closing waits for it, as a run that is claimed here has to be given back.
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#attempts.add(promise);
+    const safeUntilMs = clock.monotonic() + leaseMs;
+    return {
+      worker: name,
+      untilMs: clock.now() + leaseMs,
+      begin: (run) => this.#begin(run, safeUntilMs),
+      release: () => {
+        this.#claiming--;
+        this.#attempts.delete(promise);
+        this.#wakeNext();
+        resolve();
+      },
+    };
   }
 
   /** Tells a run of this process to stop; false when it is not here. */
@@ -127,6 +166,7 @@ export class TaskWorker implements EngineWorker {
     });
     if (timeoutMs > 0) await Promise.race([this.#allEnded(), overdue]);
     letGo();
+    this.#isStopping = true;
     for (const active of this.#active.values()) active.stop({ kind: 'closing' });
     await this.#allEnded();
     this.#letGo?.();
@@ -155,6 +195,7 @@ export class TaskWorker implements EngineWorker {
         untilMs: nowMs + leaseMs,
         maxCrashes,
       });
+      if (id === undefined) this.#mayHaveMore = runs.length >= limit;
       for (const run of ended) void this.#announceEnd(run, announcer);
       for (const run of runs) this.#begin(run, askedAtMs + leaseMs);
       return nextDueMs;
@@ -177,13 +218,15 @@ export class TaskWorker implements EngineWorker {
     const { tenant, id: runId, task, epoch } = run;
     observe({ kind: 'run-started', tenant, runId, task, attempt: epoch, waitedMs });
     if (run.cancelReason !== undefined) active.stop({ kind: 'cancelled', reason: run.cancelReason });
+    if (this.#isStopping) active.stop({ kind: 'closing' });
     this.#keepRenewing();
     const ended = this.#perform(active).finally(() => {
       this.#attempts.delete(ended);
       if (this.#attemptOf.get(run.id) === ended) this.#attemptOf.delete(run.id);
       if (this.#active.get(run.id) === active) this.#active.delete(run.id);
       this.#wakeNext();
-      this.#options.onRoom();
+      // One more of its key may run now.
+      if (this.#mayHaveMore || run.concurrency) this.#options.onRoom();
     });
     this.#attempts.add(ended);
     this.#attemptOf.set(run.id, ended);
@@ -220,7 +263,7 @@ export class TaskWorker implements EngineWorker {
   }
 
   async #settle(active: ActiveRun, end: AttemptEnd): Promise<void> {
-    const { store, clock, random, announcer, observe, onRoom } = this.#options;
+    const { store, log, clock, random, announcer, observe, onRoom } = this.#options;
     const { run, claim } = active;
     active.isSettling = true;
     if (end.kind === 'retry') {
@@ -230,6 +273,11 @@ export class TaskWorker implements EngineWorker {
     const backoff = new Backoff({ minMs: 100, maxMs: 2000, random });
     for (;;) {
       try {
+        // A store that can tells of the end in the same step; when that has failed, one after the other is more likely to.
+        if (store.teller?.log === log && isFinal(end) && backoff.attempts === 0) {
+          await this.#settleAndTell(active, end);
+          return;
+        }
         const settled = await store.settle(claim, end, clock.now());
         if (!settled) observe({ kind: 'run-lost', tenant: run.tenant, runId: run.id, task: run.task });
         else if (isTerminalRun(settled.state)) await this.#announceEnd(settled, announcer);
@@ -255,9 +303,27 @@ export class TaskWorker implements EngineWorker {
     }
   }
 
+  async #settleAndTell({ run, claim }: ActiveRun, end: FinalEnd): Promise<void> {
+    const { store, clock, observe } = this.#options;
+    const nowMs = clock.now();
+    const ended: Run = {
+      ...run,
+      state: end.kind,
+      endedAtMs: nowMs,
+      result: end.kind === 'succeeded' ? end.result : undefined,
+      error: end.kind === 'succeeded' ? undefined : end.error,
+    };
+    if (await store.teller!.settle(claim, end, nowMs, announcementsOf(ended))) this.#observeEnd(ended);
+    else observe({ kind: 'run-lost', tenant: run.tenant, runId: run.id, task: run.task });
+  }
+
   async #announceEnd(run: Run, announcer: Announcer): Promise<void> {
-    const { observe, clock } = this.#options;
     await announcer.announce(run);
+    this.#observeEnd(run);
+  }
+
+  #observeEnd(run: Run): void {
+    const { observe, clock } = this.#options;
     if (!isTerminalRun(run.state)) return;
     const { tenant, id: runId, task, state } = run;
     const afterMs = Math.max(0, (run.endedAtMs ?? clock.now()) - run.createdAtMs);
@@ -334,5 +400,6 @@ export class TaskWorker implements EngineWorker {
   }
 }
 
+const isFinal = (end: AttemptEnd): end is FinalEnd => end.kind !== 'retry' && end.kind !== 'released';
 const lost = (runId: string): HubError =>
   new HubError('task-cancelled', `run ${runId} is not this worker's any more: nothing more is taken from it`);

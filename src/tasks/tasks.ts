@@ -2,7 +2,7 @@ import { HubError, toHubError } from '../errors.ts';
 import { defaultTenant } from '../events/channels.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
-import { uniqueId } from '../flow/unique-id.ts';
+import { timeOrderedId, uniqueId } from '../flow/unique-id.ts';
 import { checkCommandId, checkTenant } from '../protocol/checks.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import { Announcer } from './announcer.ts';
@@ -12,11 +12,11 @@ import { HostPools, type HostPoolsOptions } from './isolation/host-pools.ts';
 import { memoryRunStore } from './memory-run-store.ts';
 import { jsonOf } from './perform.ts';
 import { isTerminalRun, type Run, type RunConcurrency } from './run.ts';
-import type { RunFilter, RunStore } from './run-store.ts';
+import type { AddRunOutcome, RunFilter, RunStore } from './run-store.ts';
 import { parseWith } from './standard-schema.ts';
 import { pollingEngine, type TaskEngine } from './task-engine.ts';
 import { TaskHandle } from './task-handle.ts';
-import { TaskWorker } from './task-worker.ts';
+import { type Place, TaskWorker } from './task-worker.ts';
 
 export interface TasksOptions extends HostPoolsOptions {
   /** The tasks that can be triggered and run here. */
@@ -169,7 +169,7 @@ export class Tasks {
     const definition = this.#definition(typeof task === 'string' ? task : task.id);
     const {
       tenant = defaultTenant,
-      id = uniqueId(),
+      id = timeOrderedId(this.#clock.now()),
       idempotencyKey,
       delayMs = 0,
       owner,
@@ -181,22 +181,37 @@ export class Tasks {
     const parsed = await parseWith(definition.input, JSON.parse(text), 'input');
     const nowMs = this.#clock.now();
     const { totalMs } = definition.timeout;
-    const outcome = await this.#store.add(
-      {
-        id,
-        tenant,
-        task: definition.id,
-        input: text,
-        owner,
-        tags,
-        priority,
-        idempotencyKey,
-        concurrency: concurrencyOf(definition, parsed),
-        dueAtMs: nowMs + delayMs,
-        deadlineMs: totalMs === undefined ? undefined : nowMs + delayMs + totalMs,
-      },
-      { nowMs, maxQueued: this.#options.maxQueued ?? 100_000 },
-    );
+    const place = delayMs === 0 ? this.#place() : undefined;
+    try {
+      const outcome = await this.#store.add(
+        {
+          id,
+          tenant,
+          task: definition.id,
+          input: text,
+          owner,
+          tags,
+          priority,
+          idempotencyKey,
+          concurrency: concurrencyOf(definition, parsed),
+          dueAtMs: nowMs + delayMs,
+          deadlineMs: totalMs === undefined ? undefined : nowMs + delayMs + totalMs,
+        },
+        { nowMs, maxQueued: this.#options.maxQueued ?? 100_000, claim: place },
+      );
+      return await this.#added(outcome, place);
+    } finally {
+      place?.release();
+    }
+  }
+
+  /** Room to begin a run where it was triggered. */
+  #place(): Place | undefined {
+    const mayBegin = this.#isStarted && this.#options.work !== false && this.#engine.mayBeginAtOnce;
+    return mayBegin ? this.#worker.place() : undefined;
+  }
+
+  async #added(outcome: AddRunOutcome, place: Place | undefined): Promise<TaskHandle<never>> {
     switch (outcome.kind) {
       case 'existing':
         return this.#handle(outcome.run);
@@ -205,9 +220,15 @@ export class Tasks {
       case 'full':
         throw new HubError('resource-exhausted', outcome.message, { retryAfterMs: 1000 });
       case 'stored':
-        this.#observe({ kind: 'run-triggered', tenant, runId: id, task: definition.id });
+        this.#observe({
+          kind: 'run-triggered',
+          tenant: outcome.run.tenant,
+          runId: outcome.run.id,
+          task: outcome.run.task,
+        });
         for (const run of outcome.cancelled) this.#afterCancel(run);
         if (isTerminalRun(outcome.run.state)) await this.#announcer.announce(outcome.run);
+        else if (outcome.run.state === 'running') place?.begin(outcome.run);
         else this.#engine.hint(outcome.run);
         return this.#handle(outcome.run);
       default:

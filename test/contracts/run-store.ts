@@ -103,6 +103,40 @@ export function runStoreContract(name: string, open: () => Promise<{ store: RunS
       expect((await claim(store)).runs).toEqual([]);
     });
 
+    test('a run that could begin where it was triggered is claimed once: by that, or by the next claim', async () => {
+      const store = await opened();
+      const place = { worker: 'w1', untilMs: 9000 };
+      const added = await store.add(newRun(), { nowMs: 1000, maxQueued: 100, claim: place });
+      if (added.kind !== 'stored') throw new Error(added.kind);
+      const { runs } = await claim(store);
+      const isClaimed = added.run.state === 'running';
+      expect(ids(runs)).toEqual(isClaimed ? [] : [added.run.id]);
+      const run = isClaimed ? added.run : runs[0]!;
+      expect(run).toMatchObject({ state: 'running', epoch: 1, crashes: 0, startedAtMs: isClaimed ? 1000 : 2000 });
+      expect(await store.get('default', run.id)).toEqual(run);
+      // Whichever it was: it lasts as any claim does.
+      expect(await store.renew([claimOf(run)], { nowMs: 2000, untilMs: 5000 })).toEqual(['kept']);
+      expect((await claim(store, { nowMs: 6000 })).runs).toMatchObject([{ id: run.id, epoch: 2, crashes: 1 }]);
+    });
+
+    test('no run begins where it was triggered before its time, before one that waits, or beyond its limit', async () => {
+      const store = await opened();
+      const stateOf = async (changes: Partial<NewRun>, nowMs = 1000) => {
+        const place = { worker: 'w1', untilMs: nowMs + 50_000 };
+        const outcome = await store.add(newRun(changes), { nowMs, maxQueued: 100, claim: place });
+        return outcome.kind === 'stored' ? outcome.run.state : outcome.kind;
+      };
+      expect(await stateOf({ dueAtMs: 1001 })).toBe('queued');
+      // The one before is due by now.
+      expect(await stateOf({ dueAtMs: 1001 }, 1001)).toBe('queued');
+      expect((await claim(store)).runs).toHaveLength(2);
+      await store.add(newRun(limited('queue')), { nowMs: 1000, maxQueued: 100 });
+      expect((await claim(store)).runs).toHaveLength(1);
+      expect(await stateOf(limited('queue'))).toBe('queued');
+      expect(await stateOf(limited('reject'))).toBe('full');
+      expect(await stateOf({ priority: -1 })).toBe('queued');
+    });
+
     test('one run can be asked for by its id', async () => {
       const store = await opened();
       await add(store);

@@ -503,6 +503,56 @@ describe('a worker', () => {
     expect(await handle.result()).toEqual([2, 1]);
   });
 
+  test('that closes while a run is being taken in gives that back, too', async () => {
+    const [clock, store] = [virtualClock(), memoryRunStore()];
+    const answer = gate();
+    const slow = {
+      ...store,
+      add: async (...args: Parameters<typeof store.add>) => {
+        const outcome = await store.add(...args);
+        await answer.promise;
+        return outcome;
+      },
+    };
+    const task = defineTask({
+      id: 'late',
+      input,
+      run: (_, ctx: Context) =>
+        new Promise((_resolve, reject) => {
+          if (ctx.signal.aborted) reject(ctx.signal.reason);
+        }),
+    });
+    const { tasks } = await taskRig([task], { clock, store: slow });
+    const triggered = tasks.trigger(task, { width: 1 });
+    await settle();
+    expect(await store.list({ tenant: 'default', limit: 10 })).toMatchObject([{ state: 'running', epoch: 1 }]);
+    const closed = tasks.close();
+    await settle();
+    answer.resolve();
+    await closed;
+    expect(await (await triggered).snapshot()).toMatchObject({ state: 'queued', crashes: 0, failures: 0 });
+  });
+
+  test('begins a run where it was triggered, without being told by its engine', async () => {
+    const engine = {
+      mayBeginAtOnce: true,
+      hint: () => undefined,
+      start: () => undefined,
+      stop: async () => undefined,
+      close: async () => undefined,
+    };
+    const go = gate();
+    const task = defineTask({ id: 'here', input, run: () => go.promise.then(() => 'ended') });
+    const { tasks } = await taskRig([task], { engine, concurrency: 1 });
+    const handle = await tasks.trigger(task, { width: 1 });
+    expect(await handle.snapshot()).toMatchObject({ state: 'running', epoch: 1 });
+    // There is no room for another one.
+    const waiting = await tasks.trigger(task, { width: 2 });
+    expect(await waiting.snapshot()).toMatchObject({ state: 'queued' });
+    go.resolve();
+    expect(await handle.result()).toBe('ended');
+  });
+
   test('that drains lets its runs end', async () => {
     const go = gate();
     const task = defineTask({ id: 'short', input, run: () => go.promise.then(() => 'ended') });
