@@ -9,6 +9,7 @@ import { commandService, type ServedHub } from './command-service.ts';
 import { type DeviceEnvironment, deviceHandler } from './device-stream.ts';
 import { eventService } from './event-service.ts';
 import type { GrpcFact } from './facts.ts';
+import { guardFlags, guardHeaders } from './front-door.ts';
 import { createHealth } from './health.ts';
 import { type GrpcTls, type Listener, listen } from './listener.ts';
 import { type Mount, mountHandler, mountPath } from './mount.ts';
@@ -97,6 +98,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
     'grpc.keepalive_timeout_ms': keepalive.timeoutMs ?? 10_000,
     // Its registry is what forceShutdown needs and nobody reads; ours costs less.
     'grpc.enable_channelz': 0,
+    interceptors: [guardFlags],
   };
   const server = new Server(grpcOptions);
   const calls = new Set<RawCall>();
@@ -132,6 +134,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
   for (const one of mounts) mount(one);
 
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  guardHeaders(server);
   const listeners: Listener[] = [];
   const stop = (): void => {
     for (const listener of listeners) listener.stop();

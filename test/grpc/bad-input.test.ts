@@ -4,52 +4,52 @@ import { connect as connectTcp, type Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { openAuthenticator } from '../../src/auth/index.ts';
-import { connectDevice, type Device } from '../../src/device/index.ts';
+import { memoryEventLog } from '../../src/events/memory-event-log.ts';
 import type { GrpcFact } from '../../src/grpc/facts.ts';
-import { type GrpcTransport, grpcTransport } from '../../src/grpc/grpc-transport.ts';
 import { type GrpcServer, serveGrpc } from '../../src/grpc/serve-grpc.ts';
 import { Hub } from '../../src/hub/index.ts';
 import { ListClientsRequest } from '../../src/protocol/gen/signalbox/v1/client.ts';
-import { collect, scriptedDevice, testCommand } from '../../src/testing/index.ts';
-import { connectPath, hello } from './harness.ts';
+import { scriptedDevice } from '../../src/testing/index.ts';
+import { costsNothing } from '../support/footprint.ts';
+import { type HealthyPeers, healthyPeers } from '../support/healthy.ts';
+import { clientOf, connectPath, hello, unary } from './harness.ts';
 
 // One server for all: what one peer does wrong must not be felt by the next, nor by those that do well beside it.
 const facts: GrpcFact[] = [];
 let hub: Hub;
 let server: GrpcServer;
-let device: Device;
-let caller: GrpcTransport;
+let peers: HealthyPeers;
+const log = memoryEventLog();
+const maxStreams = 50;
 
 beforeAll(async () => {
-  hub = new Hub();
+  hub = new Hub({ log });
   server = await serveGrpc({
     hub,
+    log,
     authenticator: openAuthenticator(),
     addresses: ['127.0.0.1:0'],
-    limits: { firstFrameMs: 1_000, stallMs: 500, maxMessageBytes: 64 * 1024 },
+    limits: { firstFrameMs: 1_000, stallMs: 500, maxMessageBytes: 64 * 1024, maxConcurrentStreams: maxStreams },
     observe: (fact) => facts.push(fact),
   });
-  device = await connectDevice({ address: server.addresses[0]!, clientId: 'pump-7' });
-  device.handle({ type: 'test.Do', encode: () => new Uint8Array(), decode: () => 0 }, async () => undefined);
-  caller = grpcTransport({ address: server.addresses[0]! });
-  await healthy();
+  peers = await healthyPeers({ address: server.addresses[0]! });
 });
 afterEach(async () => {
-  await healthy();
-  // The healthy device and the healthy caller are all that is left.
-  await expect.poll(() => server.load, { timeout: 10_000 }).toEqual({ connections: 2, deviceStreams: 1 });
-  expect(hub.load.sessions).toBe(1);
+  await peers.beat();
+  await onlyHealthyAreLeft();
   expect(facts.filter((fact) => fact.kind === 'grpc-call-failed' && fact.code === 'internal')).toEqual([]);
 });
 afterAll(async () => {
-  await caller.close();
-  await device.close();
+  await peers[Symbol.asyncDispose]();
   await server.close({ timeoutMs: 0 });
   await hub.close();
+  await log.close();
 });
 
-async function healthy(): Promise<void> {
-  expect((await collect(caller.send(testCommand()))).at(-1)?.state).toBe('succeeded');
+/** The healthy device, and its caller and its watcher on one connection. */
+async function onlyHealthyAreLeft(): Promise<void> {
+  await expect.poll(() => server.load, { timeout: 10_000 }).toEqual({ connections: 2, deviceStreams: 1 });
+  expect(hub.load).toEqual({ sessions: 1, outboxBytes: 0 });
 }
 
 function http2(): ClientHttp2Session {
@@ -100,86 +100,230 @@ async function answer(headers: OutgoingHttpHeaders, body: Buffer, options: { kee
   const status = seen['grpc-status'];
   return {
     ...(status === undefined ? { http: seen[':status'], reset: stream.rstCode } : { status: Number(status) }),
-    text: String(seen['grpc-message'] ?? seen.error ?? '').replaceAll('%20', ' '),
+    text: decoded(String(seen['grpc-message'] ?? seen.error ?? '')),
   };
+}
+
+/** A message as it is read; grpc-js does not encode all of its own. */
+function decoded(message: string): string {
+  try {
+    return decodeURIComponent(message);
+  } catch {
+    return message;
+  }
 }
 
 const valid = ListClientsRequest.encode(ListClientsRequest.fromPartial({})).finish();
 const bomb = gzipSync(Buffer.alloc(8 * 1024 * 1024));
+const gzip = { 'grpc-encoding': 'gzip' };
+const pairs = Object.fromEntries(Array.from({ length: 140 }, (_, i) => [`x-${i}`, '1']));
+const tooLong = expect.stringMatching(/^Received message larger than max \(65537 vs\.? 65536\)$/);
+const tooMany = expect.stringMatching(/^the call brings \d+ bytes of metadata, the limit is 8192$/);
+const noEncoding = (flag: number) => `a message has the flag ${flag}, but no encoding was agreed on`;
+const noTimeout = (given: string) => `grpc-timeout "${given}" is not valid: 1 to 8 digits and a unit, HMSmun`;
 
-describe('a message', () => {
-  test.each<[string, OutgoingHttpHeaders, Buffer, object]>([
-    ['that is right', head(listPath), message(valid), { status: 0 }],
-    ['that is no protobuf', head(listPath), message(Buffer.from([0xff, 0xff])), { status: 13 }],
-    ['over the limit', head(listPath), message(Buffer.alloc(64 * 1024 + 1)), { status: 8 }],
-    ['that claims 4 GiB', head(listPath), message(valid, { length: 2 ** 32 - 1 }), { status: 8 }],
-    ['that is cut short', head(listPath), message(Buffer.alloc(3), { length: 10 }), { status: 12 }],
-    ['that is not there', head(listPath), Buffer.alloc(0), { status: 12 }],
-    ['that comes twice', head(listPath), Buffer.concat([message(valid), message(valid)]), { status: 12 }],
-    ['in gzip', head(listPath, { 'grpc-encoding': 'gzip' }), message(gzipSync(valid), { flag: 1 }), { status: 0 }],
-    [
-      'in gzip that is none',
-      head(listPath, { 'grpc-encoding': 'gzip' }),
-      message(Buffer.from('no'), { flag: 1 }),
-      { status: 13 },
-    ],
-    ['that is a gzip bomb', head(listPath, { 'grpc-encoding': 'gzip' }), message(bomb, { flag: 1 }), { status: 8 }],
-    ['flagged as compressed in no encoding', head(listPath), message(valid, { flag: 1 }), { status: 0 }],
-    ['with a flag that there is not', head(listPath), message(valid, { flag: 2 }), { status: 0 }],
-    ['in an unknown encoding', head(listPath, { 'grpc-encoding': 'br' }), message(valid, { flag: 1 }), { status: 12 }],
-  ])('%s', async (_, headers, body, expected) => {
-    expect(await answer(headers, body)).toMatchObject(expected);
-  });
+interface Bad {
+  readonly name: string;
+  readonly headers: OutgoingHttpHeaders;
+  readonly body: Buffer;
+  readonly keepOpen?: boolean;
+  readonly expected: object;
+}
 
-  test.each<[string, OutgoingHttpHeaders, Buffer, object]>([
-    ['that is no frame ends the stream', head(connectPath), message(Buffer.from([0xff, 0xff])), { status: 0 }],
-    ['over the limit', head(connectPath), message(Buffer.alloc(64 * 1024 + 1)), { status: 8 }],
-    [
-      'in gzip that is none',
-      head(connectPath, { 'grpc-encoding': 'gzip' }),
-      message(Buffer.from('no'), { flag: 1 }),
-      { status: 13 },
-    ],
-    ['that is a gzip bomb', head(connectPath, { 'grpc-encoding': 'gzip' }), message(bomb, { flag: 1 }), { status: 8 }],
-  ])('of a device %s', async (_, headers, body, expected) => {
-    expect(await answer(headers, body, { keepOpen: true })).toMatchObject(expected);
+const call = (name: string, body: Buffer, expected: object, more: OutgoingHttpHeaders = {}, path = listPath): Bad => ({
+  name,
+  headers: head(path, more),
+  body,
+  expected,
+});
+/** On a device's stream, which stays open on the peer's side. */
+const stream = (name: string, body: Buffer, expected: object, more: OutgoingHttpHeaders = {}): Bad => ({
+  ...call(name, body, expected, more, connectPath),
+  keepOpen: true,
+});
+const good = { status: 0, text: 'OK' };
+const unknown = (path: string) => ({ status: 12, text: `The server does not implement the method ${path}` });
+
+const catalogue: Bad[] = [
+  call('a message that is right', message(valid), good),
+  call('a message that is no protobuf', message(Buffer.from([0xff, 0xff])), {
+    status: 13,
+    text: 'Error deserializing request',
+  }),
+  call('a message over the limit', message(Buffer.alloc(64 * 1024 + 1)), { status: 8, text: tooLong }),
+  call('a message that claims 4 GiB', message(valid, { length: 2 ** 32 - 1 }), {
+    status: 8,
+    text: 'Received message larger than max (4294967295 vs 65536)',
+  }),
+  call('a message that is cut short', message(Buffer.alloc(3), { length: 10 }), { status: 12 }),
+  call('a message that is not there', Buffer.alloc(0), { status: 12 }),
+  call('a message that comes twice', Buffer.concat([message(valid), message(valid)]), { status: 12 }),
+  call('a message in gzip', message(gzipSync(valid), { flag: 1 }), good, gzip),
+  call(
+    'a message in gzip that is none',
+    message(Buffer.from('no'), { flag: 1 }),
+    { status: 13, text: 'Failed to decompress message' },
+    gzip,
+  ),
+  call(
+    'a message in half of a gzip',
+    message(gzipSync(Buffer.alloc(999)).subarray(0, 15), { flag: 1 }),
+    { status: 13, text: 'Failed to decompress message' },
+    gzip,
+  ),
+  call(
+    'a gzip bomb',
+    message(bomb, { flag: 1 }),
+    {
+      status: 8,
+      text: 'Received message that decompresses to a size larger than 65536',
+    },
+    gzip,
+  ),
+  call('a message flagged as compressed in no encoding', message(valid, { flag: 1 }), {
+    status: 3,
+    text: noEncoding(1),
+  }),
+  call('a message with a flag that there is not', message(valid, { flag: 2 }), { status: 3, text: noEncoding(2) }),
+  call(
+    'a message with a flag that there is not, beside an encoding',
+    message(valid, { flag: 255 }),
+    { status: 3, text: noEncoding(255) },
+    gzip,
+  ),
+  call(
+    'a message in an unknown encoding',
+    message(valid, { flag: 1 }),
+    {
+      status: 12,
+      text: 'Received message compressed with unsupported encoding "br"',
+    },
+    { 'grpc-encoding': 'br' },
+  ),
+  stream('a frame that is none', message(Buffer.from([0xff, 0xff])), good),
+  stream('a frame over the limit', message(Buffer.alloc(64 * 1024 + 1)), { status: 8, text: tooLong }),
+  stream(
+    'a frame in gzip that is none',
+    message(Buffer.from('no'), { flag: 1 }),
+    { status: 13, text: 'Failed to decompress message' },
+    gzip,
+  ),
+  stream(
+    'a frame that is a gzip bomb',
+    message(bomb, { flag: 1 }),
+    {
+      status: 8,
+      text: 'Received message that decompresses to a size larger than 65536',
+    },
+    gzip,
+  ),
+  stream('a frame flagged as compressed in no encoding', message(hello('x'), { flag: 1 }), {
+    status: 3,
+    text: noEncoding(1),
+  }),
+  {
+    ...stream('a frame that is cut short', message(Buffer.alloc(3), { length: 10 }), {
+      status: 3,
+      text: 'the stream ended within a message',
+    }),
+    keepOpen: false,
+  },
+  ...['soon', '-1S', '1', 'S', '1.5S', '999999999999999H', '10s', ''].map((given) =>
+    call(
+      `grpc-timeout ${JSON.stringify(given)}`,
+      message(valid),
+      { status: 3, text: noTimeout(given) },
+      { 'grpc-timeout': given },
+    ),
+  ),
+  ...['10S', '99999999H', '99999999M'].map((given) =>
+    call(`grpc-timeout ${given}`, message(valid), good, { 'grpc-timeout': given }),
+  ),
+  ...['/nobody.Service/Call', '/', '/%E0%A4%A', `/${'x'.repeat(4_000)}`, '/b\u00fcro'].map((path) =>
+    call(
+      `a call of ${JSON.stringify(path).slice(0, 40)}, which nobody serves`,
+      message(valid),
+      path.length < 1000 ? unknown(path) : { status: 12 },
+      {},
+      path,
+    ),
+  ),
+  call('a call with more than 128 header pairs', message(valid), { reset: 11 }, pairs),
+  ...[listPath, watchPath, connectPath].map((path) =>
+    call(
+      `9 KiB of headers for ${path}`,
+      message(valid),
+      { status: 8, text: tooMany },
+      { 'x-big': 'x'.repeat(9 * 1024) },
+      path,
+    ),
+  ),
+];
+
+test.each(catalogue)('$name gets its answer', async ({ headers, body, keepOpen, expected }) => {
+  expect(await answer(headers, body, keepOpen ? { keepOpen } : {})).toMatchObject(expected);
+});
+
+test('a call that may take years is not over at once', async () => {
+  const session = http2();
+  const stream = session.request(head(watchPath, { 'grpc-timeout': '99999999H' }), { endStream: false });
+  stream.end(message(valid));
+  await once(stream, 'response');
+  const trailers = once(stream, 'trailers').then(() => 'over');
+  const other = scriptedDevice(hub);
+  const update = once(stream, 'data').then(() => 'goes on');
+  await other.hello({ clientId: 'other' });
+  expect(await Promise.race([trailers, update])).toBe('goes on');
+  other.cut();
+  session.destroy();
+});
+
+test('the library of a caller takes too many headers for what they are', async () => {
+  const client = clientOf(server.addresses[0]!);
+  expect(await unary(client, listPath, valid, pairs)).toMatchObject({ code: 8 });
+  client.close();
+});
+
+test('of more calls than a connection may have at once the rest is refused', async () => {
+  const session = http2();
+  await once(session, 'remoteSettings');
+  const ends: Promise<number>[] = [];
+  for (let i = 0; i < maxStreams + 5; i++) {
+    const stream = session.request(head(watchPath), { endStream: false });
+    stream.on('error', () => undefined);
+    stream.resume();
+    ends.push(
+      new Promise((resolve) => {
+        stream.once('close', () => resolve(stream.rstCode));
+        stream.once('response', () => resolve(-1));
+      }),
+    );
+    stream.end(message(valid));
+  }
+  // node:http2 holds back what the other side has said it will not take.
+  expect(session.remoteSettings.maxConcurrentStreams).toBe(maxStreams);
+  const codes = await Promise.all(ends.slice(0, maxStreams));
+  expect(codes).toEqual(Array(maxStreams).fill(-1));
+  session.destroy();
+});
+
+test('a device that says nothing is told so in time', async () => {
+  expect(await answer(head(connectPath), Buffer.alloc(0), { keepOpen: true })).toEqual({
+    status: 4,
+    text: 'no frame came within 1000 ms',
   });
 });
 
-describe('a call', () => {
-  test.each([
-    ['soon', { status: 13 }],
-    ['-1S', { status: 0 }],
-    ['99999999H', { status: 0 }],
-    ['999999999999999H', { status: 0 }],
-    ['10S', { status: 0 }],
-  ])('with grpc-timeout %s', async (timeout, expected) => {
-    expect(await answer(head(listPath, { 'grpc-timeout': timeout }), message(valid))).toMatchObject(expected);
-  });
-
-  test.each([
-    ['/nobody.Service/Call', { status: 12 }],
-    ['/', { status: 12 }],
-    ['/%E0%A4%A', { status: 12 }],
-    [`/${'x'.repeat(4_000)}`, { status: 12 }],
-    ['/b\u00fcro', { status: 12 }],
-  ])('of %j, which nobody serves', async (path, expected) => {
-    expect(await answer(head(path), message(valid))).toMatchObject(expected);
-  });
-
-  test('with more than 128 header pairs is reset', async () => {
-    const many = Object.fromEntries(Array.from({ length: 140 }, (_, i) => [`x-${i}`, '1']));
-    expect(await answer(head(listPath, many), message(valid))).toMatchObject({ reset: 11 });
-  });
-
-  test.each([listPath, watchPath, connectPath])('of %s with 9 KiB of headers is refused', async (path) => {
-    const headers = head(path, { 'x-big': 'x'.repeat(9 * 1024) });
-    expect(await answer(headers, message(valid))).toMatchObject({ status: 8, text: expect.stringContaining('8192') });
-  });
-
-  test('of a device that says nothing ends in time', async () => {
-    expect(await answer(head(connectPath), Buffer.alloc(0), { keepOpen: true })).toMatchObject({ status: 4 });
-  });
+test('the whole of it, again and again, costs nothing that stays', { timeout: 120_000 }, async () => {
+  await costsNothing(
+    async () => {
+      await Promise.all(
+        catalogue.map(({ headers, body, keepOpen }) => answer(headers, body, keepOpen ? { keepOpen } : {})),
+      );
+      facts.length = 0;
+    },
+    { settle: onlyHealthyAreLeft },
+  );
 });
 
 describe('a peer that reads nothing', () => {

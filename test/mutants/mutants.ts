@@ -266,8 +266,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a message whose header comes in two pieces is lost',
     file: 'src/protocol/message-splitter.ts',
-    find: 'if (this.#have < headerBytes) return to;',
-    replace: 'if (this.#have < headerBytes) this.#have = 0;',
+    find: 'if (this.#have < messageRoom) return to;',
+    replace: 'if (this.#have < messageRoom) this.#have = 0;',
     caughtBy: ['test/protocol/message-splitter.test.ts'],
   },
   {
@@ -375,5 +375,19 @@ export const mutants: readonly Mutant[] = [
     find: "if (error.code === 'unavailable' && error.retryAfterMs !== undefined) {",
     replace: "if (error.code === 'internal' && error.retryAfterMs !== undefined) {",
     caughtBy: ['test/gateway/fan-out.test.ts'],
+  },
+  {
+    name: 'a grpc-timeout of years is over at once',
+    file: 'src/grpc/front-door.ts',
+    find: 'if (timeoutMs > maxTimeoutMs) headers',
+    replace: 'if (timeoutMs < 0) headers',
+    caughtBy: ['test/grpc/bad-input.test.ts'],
+  },
+  {
+    name: 'a message that is flagged as compressed is read as a plain one',
+    file: 'src/grpc/front-door.ts',
+    find: "if (flag === 0 || (flag === 1 && encoding !== 'identity'))",
+    replace: "if (flag === 0 || flag <= 255 || encoding !== 'identity')",
+    caughtBy: ['test/grpc/bad-input.test.ts'],
   },
 ];
