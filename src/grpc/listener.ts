@@ -36,13 +36,16 @@ export interface Listener {
   /** As given, with the port filled in. */
   readonly address: string;
   readonly connections: number;
-  /** Takes no more connections; the file of a Unix socket goes. */
-  stop(): void;
+  /** Takes those connections that wait to be taken, and then no more; the file of a Unix socket goes. */
+  stop(): Promise<void>;
   /** Ends every connection now. */
   destroy(): void;
   /** Resolves when no connection is left. */
   empty(): Promise<void>;
 }
+
+/** Whoever connects faster than this many can be taken is not waited for. */
+const maxTurns = 1_000;
 
 const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 const notHttp2 =
@@ -68,7 +71,9 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
       ? createTlsServer(tlsOptions(options.tls, options.prefaceMs), admit)
       : createServer(admit);
   server.maxConnections = options.maxConnections;
+  let taken = 0;
   server.on('connection', (socket: Socket) => {
+    taken++;
     sockets.add(socket);
     socket.setNoDelay(true);
     // A connection that breaks is no news: its streams tell what it means.
@@ -101,18 +106,24 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   if (where.kind === 'unix') chmodSync(where.path, 0o660);
   server.on('error', (error) => refuse(options, options.address, 'silent', error.message));
 
-  let isStopped = false;
+  // The system resets what still waits when the server closes, and libuv takes one in each turn of the event loop.
+  const stop = async (): Promise<void> => {
+    const turn = () => new Promise((resolve) => setImmediate(resolve));
+    await turn();
+    for (let before = -1, turns = 0; taken !== before && turns < maxTurns; turns++) {
+      before = taken;
+      await turn();
+    }
+    server.close();
+  };
+  let stopping: Promise<void> | undefined;
   return {
     address:
       where.kind === 'unix' ? options.address : `${bracketed(where.host)}:${(server.address() as AddressInfo).port}`,
     get connections() {
       return sockets.size;
     },
-    stop() {
-      if (isStopped) return;
-      isStopped = true;
-      server.close();
-    },
+    stop: () => (stopping ??= stop()),
     destroy() {
       for (const socket of sockets) socket.destroy();
     },

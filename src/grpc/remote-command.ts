@@ -277,7 +277,8 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   /** The hub does not know the command: it was restarted, or never got it. */
   #onForgotten(): void {
     // The same id is the same command, so a queued one can be sent again. A live one could run twice.
-    if (this.#command.whenOffline === 'queue' && !this.#signal?.aborted) this.#open('send');
+    const { whenOffline, idempotent } = this.#command;
+    if ((whenOffline === 'queue' || idempotent) && !this.#signal?.aborted) this.#open('send');
     else this.fail(this.#lost('the hub does not know it any more'));
   }
 

@@ -133,18 +133,21 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
   const mount = (one: Mount): void => registerBidi(server, mountPath(one), mountHandler(one, devices));
   for (const one of mounts) mount(one);
 
+  let closing: Promise<void> | undefined;
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
   guardHeaders(server);
   const listeners: Listener[] = [];
-  const stop = (): void => {
-    for (const listener of listeners) listener.stop();
-  };
+  const stop = () => Promise.all(listeners.map((listener) => listener.stop()));
   try {
     for (const address of addresses) {
       const listener = await listen({
         address,
         tls,
-        onConnection: (socket) => injector.injectConnection(socket),
+        onConnection: (socket) => {
+          injector.injectConnection(socket);
+          // `close` itself ends those that take too long.
+          if (closing) clock.after(lateCallMs, () => injector.drain(3_600_000));
+        },
         clock,
         observe,
         prefaceMs: firstFrameMs,
@@ -154,15 +157,14 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
       observe({ kind: 'grpc-listening', address: listener.address });
     }
   } catch (error) {
-    stop();
+    await stop();
     injector.destroy();
     throw error;
   }
 
-  let closing: Promise<void> | undefined;
   const close = async (timeoutMs: number): Promise<void> => {
     health.setServing(false);
-    stop();
+    void stop();
     await links?.close();
     const empty = Promise.all(listeners.map((listener) => listener.empty()));
     // GOAWAY: no new calls on these connections; each ends when its last call does.
@@ -189,13 +191,16 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
     mount,
     drain({ keepListening = false } = {}) {
       health.setServing(false);
-      if (!keepListening) stop();
+      if (!keepListening) void stop();
     },
     close: ({ timeoutMs = 5_000 } = {}) => (closing ??= close(timeoutMs)),
     [Symbol.asyncDispose]: () => running.close(),
   };
   return running;
 }
+
+/** Whoever was taken in the moment of the end has so long to make the call that it came for, in ms. */
+const lateCallMs = 100;
 
 function registerBidi(server: Server, path: string, handle: (call: BufferCall) => void): void {
   const isNew = server.register(

@@ -95,3 +95,19 @@ test('transports that were closed leave no socket behind, whatever they were doi
   await Promise.all(endings);
   await expect.poll(() => server.load.connections).toBe(0);
 });
+
+test('connections that wait to be taken when a server stops are served, the next ones are refused', async () => {
+  const { server, address } = await startHub();
+  const port = Number(address.split(':')[1]);
+  const answers = Array.from({ length: 20 }, async () => {
+    const client = connectHttp2(`http://127.0.0.1:${port}`);
+    onTestFinished(() => client.destroy());
+    await once(client, 'remoteSettings');
+  });
+  // So that they are made, and none of them is taken yet.
+  await Promise.resolve();
+  server.drain();
+  await Promise.all(answers);
+  const late = connectTcp(port, '127.0.0.1');
+  await expect(once(late, 'connect')).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+});

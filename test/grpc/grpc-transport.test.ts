@@ -199,6 +199,23 @@ describe('when the connection breaks', () => {
     });
   });
 
+  test('an idempotent one is sent again, and runs at the restarted hub', async () => {
+    const device = scriptedDevice(hub);
+    await device.hello();
+    const command = testCommand({ idempotent: true, waitForConnectMs: 10_000 });
+    const updates = collect(transportTo(road.address).send(command));
+    await device.command();
+    shut(road);
+    await stopHub();
+    await startHub();
+    target = server.addresses[0]!;
+    road.unblock();
+    const back = scriptedDevice(hub);
+    await back.hello();
+    back.succeed((await back.command()).id);
+    expect((await updates).at(-1)?.state).toBe('succeeded');
+  });
+
   test('a queued command goes on with the restarted hub, and is the same command', async () => {
     const command = testCommand({ whenOffline: 'queue' });
     const iterator = transportTo(road.address).send(command)[Symbol.asyncIterator]();
