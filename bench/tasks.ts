@@ -1,14 +1,17 @@
 import type { BullMqVerbs } from './actors/bullmq.ts';
+import type { SharedTasksVerbs } from './actors/shared-tasks.ts';
 import type { TasksVerbs } from './actors/tasks.ts';
 import { type Bench, type Contender, during, takeTurns } from './harness.ts';
 
 /**
  * No-op tasks, each kept, run and told, beside jobs of bare BullMQ in the same run. Ours are synced to the disk before
- * they count, and have records, events and fencing; BullMQ's Redis syncs its log once a second.
+ * they count, and have records, events and fencing; BullMQ's Redis syncs its log once a second. So does ours, where several
+ * nodes share the runs; they are brought by our own hints, and by BullMQ.
  */
 export async function tasks(bench: Bench): Promise<void> {
   const atOnce = 500;
   const ours = await bench.start<TasksVerbs>('tasks');
+  const shared = await bench.start<SharedTasksVerbs>('shared-tasks');
   const bull = bench.hasPeers ? await bench.start<BullMqVerbs>('bullmq') : undefined;
   const contenders: Record<string, Contender> = {
     async ours(seconds) {
@@ -23,6 +26,17 @@ export async function tasks(bench: Bench): Promise<void> {
       };
     },
   };
+  for (const engine of ['own', 'bullmq'] as const)
+    contenders[`shared-${engine}`] = async (seconds) => {
+      const { result, cpuUs } = await during({ shared }, () => shared.call('runs', { engine, seconds, atOnce }));
+      const start = await shared.call('starts', { engine, seconds: seconds / 2 });
+      return {
+        perSecond: result.operations / result.seconds,
+        cpu: cpuUs.shared! / result.operations,
+        p50: start.p50Ms,
+        p99: start.p99Ms,
+      };
+    };
   const concurrencies = [10, 50, 200];
   if (bull) {
     for (const concurrency of concurrencies)
@@ -38,9 +52,19 @@ export async function tasks(bench: Bench): Promise<void> {
   const turns = bench.isQuick ? { rounds: 3, seconds: 1, warmUpSeconds: 2 } : { rounds: 5, seconds: 3 };
   const found = await takeTurns(contenders, turns);
   const best = Math.max(...concurrencies.map((concurrency) => found[`bull-${concurrency}`]?.perSecond ?? 0));
-  const beside = (value: number | undefined) => (value ? { 'bare BullMQ': value } : {});
+  const beside = (value: number | undefined): Record<string, number> => (value ? { 'bare BullMQ': value } : {});
   bench.report(`tasks per second, ${atOnce} at once`, '1/s', found.ours!.perSecond!, beside(best));
   bench.report('CPU per task', 'us', found.ours!.cpu!);
   bench.report('p50 from trigger to start', 'ms', found.ours!.p50!, beside(found.bullStart?.p50));
   bench.report('p99 from trigger to start', 'ms', found.ours!.p99!, beside(found.bullStart?.p99));
+  for (const [engine, how] of [
+    ['own', 'over Redis'],
+    ['bullmq', 'over Redis, brought by BullMQ'],
+  ] as const) {
+    const { perSecond, cpu, p50, p99 } = found[`shared-${engine}`]!;
+    bench.report(`tasks per second, ${atOnce} at once, ${how}`, '1/s', perSecond!, beside(best));
+    bench.report(`CPU per task, ${how}`, 'us', cpu!);
+    bench.report(`p50 from trigger to start, ${how}`, 'ms', p50!, beside(found.bullStart?.p50));
+    bench.report(`p99 from trigger to start, ${how}`, 'ms', p99!, beside(found.bullStart?.p99));
+  }
 }

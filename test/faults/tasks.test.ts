@@ -103,7 +103,8 @@ test(
       for (let i = 0; i < perKill && triggered < runs; i++) asked.push(trigger(triggered++));
       // In the middle of triggering, of the first steps, or of the last ones.
       if (between(0, 2) > 0) await Promise.all(asked);
-      await sleep(between(0, 400));
+      // Up for long enough now and then that a thread gets to its next step.
+      await sleep(between(0, size(400, 1200)));
       await hub.child.kill();
       await hub.start();
       await Promise.all(asked);

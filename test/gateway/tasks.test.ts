@@ -1,9 +1,13 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import type { Authenticator } from '../../src/auth/principal.ts';
 import { HubError } from '../../src/errors.ts';
 import { channelKey } from '../../src/events/channels.ts';
 import { memoryEventLog } from '../../src/events/memory-event-log.ts';
+import { openSqlite } from '../../src/sqlite/index.ts';
 import { defineTask, memoryRunStore, runChannel, Tasks } from '../../src/tasks/index.ts';
 import { type Rig, rig, watch } from './support.ts';
 
@@ -184,6 +188,33 @@ describe('watching a run', () => {
     const events = (await stream.rest()).filter(({ data }) => data !== '');
     expect(events.map(({ name }) => name)).toEqual(['done']);
     expect(JSON.parse(events[0]!.data).data).toMatchObject({ state: 'cancelled', error: 'long ago' });
+  });
+
+  test('whose end a browser has seen before the hub was restarted has nothing more for it', async () => {
+    const directory = mkdtempSync(path.join(tmpdir(), 'signalbox-seen-'));
+    closers.push(async () => rmSync(directory, { recursive: true, force: true }));
+    let [id, cursor] = ['', ''];
+    for (let start = 0; start < 3; start++) {
+      const opened = await openSqlite({ directory });
+      const tasks = new Tasks({ tasks: [steps], log: opened.log, store: opened.runs });
+      await tasks.start();
+      const gateway = await rig({ log: opened.log, tasks });
+      const { url } = gateway;
+      if (start === 0) {
+        const handle = await tasks.trigger(steps, {});
+        const stream = await watch(`${url}/v1/tasks/${handle.id}/events`);
+        cursor = (await stream.rest()).at(-1)!.id;
+        id = handle.id;
+      } else {
+        const again = await fetch(`${url}/v1/tasks/${id}/events`, { headers: { 'last-event-id': cursor } });
+        expect(again.status).toBe(204);
+        const all = await watch(`${url}/v1/tasks/${id}/events`);
+        expect((await all.rest()).at(-1)!.name).toBe('done');
+      }
+      await gateway[Symbol.asyncDispose]();
+      await tasks.close();
+      await opened.close();
+    }
   });
 
   test('has a snapshot for who comes late, to go on from without a hole', async () => {

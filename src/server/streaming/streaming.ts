@@ -2,6 +2,7 @@ import { HubError } from '../../errors.ts';
 import { channelKey, checkChannelName, defaultTenant } from '../../events/channels.ts';
 import { decodeCursor } from '../../events/cursor.ts';
 import type { EventLog } from '../../events/event-log.ts';
+import { findEvent, isBefore } from '../../events/find-event.ts';
 import { GapNotice } from '../../events/gap-notice.ts';
 import { watchEvents } from '../../events/watch-events.ts';
 import { type Clock, systemClock } from '../../flow/clock.ts';
@@ -232,9 +233,9 @@ function isTyped(item: unknown): item is { type: string; data: unknown } {
 async function hasSeenEnd(log: EventLog, key: string, cursor: string): Promise<boolean> {
   const known = decodeCursor(cursor, [key]);
   const position = known.kind === 'positions' ? known.positions[0] : undefined;
-  if (!position || position.seq === 0) return false;
-  const { events, gap } = await log.read(key, position, 1);
-  if (events.length > 0 || gap !== undefined) return false;
-  const last = await log.read(key, { epoch: position.epoch, seq: position.seq - 1 }, 1);
-  return last.events[0]?.type === 'done';
+  if (!position || position.epoch === 0) return false;
+  const { events } = await log.read(key, position, 1);
+  if (events.length > 0) return false;
+  const end = await findEvent(log, key, ({ type }) => type === 'done');
+  return end !== undefined && !isBefore(position, end);
 }

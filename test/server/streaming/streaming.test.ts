@@ -1,7 +1,9 @@
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
+import path from 'node:path';
 import Fastify from 'fastify';
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest';
 import {
@@ -90,6 +92,20 @@ describe('sseResponse', () => {
     const rest = (await second.rest()).filter(({ data }) => data !== '');
     expect(rest.map(({ name }) => name)).toEqual(['log', 'log', 'done']);
     expect((await fetch(url, { headers: { 'last-event-id': rest.at(-1)!.id } })).status).toBe(204);
+  });
+
+  test('one that has seen the end is answered 204 also after a restart', async () => {
+    const data = mkdtempSync(path.join(tmpdir(), 'signalbox-streams-'));
+    onTestFinished(() => rmSync(data, { recursive: true, force: true }));
+    const stream = StreamContext.create(fields);
+    const answer = (lastEventId?: string) => sseResponse(stream, { lastEventId });
+    const first = await init({ data });
+    await stream.complete(true);
+    const lastId = /id: (.*)\nevent: done/.exec(await (await answer()).text())![1]!;
+    await first.close();
+    await init({ data });
+    expect((await answer(lastId)).status).toBe(204);
+    expect(await (await answer()).text()).toContain('event: done');
   });
 
   test('says that it is alive while nothing happens, and ends when that has been too long', async () => {
