@@ -1,70 +1,12 @@
 import { afterEach, expect, test } from 'vitest';
-import { type Submission, submit } from './support/callers.ts';
 import { compare } from './support/checker.ts';
 import { killAll } from './support/child.ts';
 import { ClusterWorld } from './support/cluster.ts';
-import type { CallerLine, EffectLine } from './support/ledger.ts';
 import { dice, eventually, figures, size, sleep } from './support/sizes.ts';
+import { liveVerdict, ranBy, traffic } from './support/traffic.ts';
 import { numbered } from './support/world.ts';
 
 afterEach(killAll);
-
-/** What live commands came to: every caller got one answer, and nothing ran that was not to. */
-function liveVerdict(lines: readonly CallerLine[], effects: readonly EffectLine[]) {
-  const answers = new Map<string, string>();
-  for (const line of lines)
-    if (line.kind === 'ended') answers.set(line.id, line.state);
-    else if (line.kind === 'refused') answers.set(line.id, line.code);
-  const ran = new Map<string, number>();
-  for (const { id } of effects) ran.set(id, (ran.get(id) ?? 0) + 1);
-  const broken: string[] = [];
-  const counts: Record<string, number> = {};
-  for (const line of lines) {
-    if (line.kind !== 'submitted') continue;
-    const answer = answers.get(line.id);
-    const times = ran.get(line.id) ?? 0;
-    counts[answer ?? 'none'] = (counts[answer ?? 'none'] ?? 0) + 1;
-    if (answer === undefined) broken.push(`${line.id} was never answered`);
-    if (times > 1) broken.push(`${line.id} ran ${times} times (${answer})`);
-    if (answer === 'succeeded' && times !== 1) broken.push(`${line.id} succeeded and ran ${times} times`);
-    if ((answer === 'client-offline' || answer === 'unavailable') && times > 0)
-      broken.push(`${line.id} was refused (${answer}) and ran`);
-  }
-  return { broken, counts };
-}
-
-/** Sends one after the other to each client, by callers who know all nodes, until told to stop. */
-function traffic(
-  world: ClusterWorld,
-  names: readonly string[],
-  { live, perClient }: { live: boolean; perClient: number },
-) {
-  const transports = [world.transport(), world.transport(), world.transport()];
-  let accepted = 0;
-  let isOver = false;
-  const caller = async (clientId: string, index: number): Promise<void> => {
-    const open = new Set<Promise<string>>();
-    for (let n = 0; n < perClient && !isOver; n++) {
-      const order: Submission = { clientId, content: `${clientId} ${n}`, live, retries: live ? 0 : 1000 };
-      const one = submit(transports[(index + n) % 3]!, live ? world.live : world.queued, order);
-      if (await one.accepted) accepted++;
-      open.add(one.ended);
-      void one.ended.then(() => open.delete(one.ended));
-      while (open.size > (live ? 2 : 8)) await Promise.race(open);
-      await sleep(live ? 40 : 15);
-    }
-    await Promise.all(open);
-  };
-  const done = Promise.all(names.map(caller));
-  done.catch(() => undefined);
-  return {
-    done,
-    stop: () => (isOver = true),
-    get accepted() {
-      return accepted;
-    },
-  };
-}
 
 test('nodes are killed, stopped beyond their lease, and drained: nothing accepted is lost, nothing runs twice, order holds (P1-P3, P8)', {
   timeout: size(240_000, 1_200_000),
@@ -107,10 +49,7 @@ test('nodes are killed, stopped beyond their lease, and drained: nothing accepte
   await Promise.race([Promise.all([queued.done, live.done]), sleep(size(60_000, 300_000))]);
   await killAll();
   const lines = world.lines('queued');
-  const verdict = compare(
-    lines,
-    world.effects.filter(({ id }) => isOf(lines, id)),
-  );
+  const verdict = compare(lines, ranBy(lines, world.effects));
   const told = liveVerdict(world.lines('live'), world.effects);
   figures(
     `seed ${seed}, ${JSON.stringify(seen)}, calm ${Math.round(performance.now() - calmAt)} ms, queued ${JSON.stringify({ ...verdict, broken: verdict.broken.length })}, live ${JSON.stringify(told.counts)}`,
@@ -119,16 +58,6 @@ test('nodes are killed, stopped beyond their lease, and drained: nothing accepte
   expect(verdict.accepted).toBe(verdict.states.succeeded! + (verdict.states.unknown ?? 0));
   expect(verdict.accepted).toBeGreaterThan(1000);
 });
-
-const known = new WeakMap<readonly CallerLine[], Set<string>>();
-function isOf(lines: readonly CallerLine[], id: string): boolean {
-  let ids = known.get(lines);
-  if (!ids) {
-    ids = new Set(lines.map((line) => line.id));
-    known.set(lines, ids);
-  }
-  return ids.has(id);
-}
 
 test('a rolling restart under load: every node drains and ends well, no command is lost, doubled, refused or unknown (P12)', {
   timeout: size(120_000, 300_000),
@@ -153,10 +82,7 @@ test('a rolling restart under load: every node drains and ends well, no command 
   await Promise.all([queued.done, live.done]);
   await killAll();
   const lines = world.lines('queued');
-  const verdict = compare(
-    lines,
-    world.effects.filter(({ id }) => isOf(lines, id)),
-  );
+  const verdict = compare(lines, ranBy(lines, world.effects));
   const told = liveVerdict(world.lines('live'), world.effects);
   if (process.env.SIGNALBOX_TALK)
     for (const line of world.lines('live')) if (line.kind === 'refused') figures(`${line.code}: ${line.message}`);
@@ -218,10 +144,7 @@ test('Redis dies and freezes for longer than a lease: streams stay, live command
   await Promise.race([Promise.all([queued.done, live.done]), sleep(40_000)]);
   await killAll();
   const lines = world.lines('queued');
-  const verdict = compare(
-    lines,
-    world.effects.filter(({ id }) => isOf(lines, id)),
-  );
+  const verdict = compare(lines, ranBy(lines, world.effects));
   const told = liveVerdict(world.lines('live'), world.effects);
   figures(`Redis away: queued ${JSON.stringify(verdict.states)}, live ${JSON.stringify(told.counts)}`);
   expect([...verdict.broken, ...told.broken].slice(0, 20)).toEqual([]);

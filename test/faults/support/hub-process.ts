@@ -12,12 +12,15 @@ export interface HubProcessOptions {
 
 const options = JSON.parse(process.argv[2] ?? '{}') as HubProcessOptions;
 let left = options.dieAt?.nth ?? 0;
+/** How many facts of each kind were told. */
+const facts: Record<string, number> = {};
 const delay = monitorEventLoopDelay({ resolution: 5 });
 const server = await serve(
   { logLevel: 'silent', ...options.serve },
   {
     sources: { env: {}, cwd: import.meta.dirname },
     observe: (fact) => {
+      facts[fact.kind] = (facts[fact.kind] ?? 0) + 1;
       if (fact.kind === options.dieAt?.kind && --left === 0) process.kill(process.pid, 'SIGKILL');
       if (fact.kind === 'store-failed' && 'operation' in fact)
         process.stderr.write(`${fact.operation}: ${fact.message}\n`);
@@ -38,7 +41,7 @@ createInterface({ input: process.stdin }).on('line', (question) => {
     const { rss, heapUsed } = process.memoryUsage();
     const descriptors = existsSync('/proc/self/fd') ? readdirSync('/proc/self/fd').length : 0;
     const { sessions } = server.hub.load;
-    say({ usage: { rss, heapUsed, resources, descriptors, sessions, p99Ms: delay.percentile(99) / 1e6 } });
+    say({ usage: { rss, heapUsed, resources, descriptors, sessions, facts, p99Ms: delay.percentile(99) / 1e6 } });
   }
   if (question === 'watch loop') {
     delay.reset();
