@@ -316,7 +316,10 @@ export class Link {
     }
     const isTakenOver = reason === GoodbyeReason.GOODBYE_REASON_TAKEN_OVER;
     if (isTakenOver || reason === GoodbyeReason.GOODBYE_REASON_PROTOCOL_ERROR) this.#session = undefined;
-    const leastMs = retryAfterMs || (isTakenOver ? takenOverMs : 0);
+    // The later one of two times that were drawn by chance would bring most devices back late and together.
+    const hasTime =
+      reason === GoodbyeReason.GOODBYE_REASON_DRAINING && (this.#drainAt ?? 0) > this.#options.clock.monotonic();
+    const leastMs = hasTime ? 0 : retryAfterMs || (isTakenOver ? takenOverMs : 0);
     this.#lose(attempt, error, leastMs > 0 ? leastMs + this.#nextWait(attempt) : undefined);
   }
 

@@ -49,6 +49,7 @@ test('peers that are stopped, cut off in silence or killed are offline soon, com
   expect(after.sessions).toBe(0);
   expect(after.resources.TCPSocketWrap ?? 0).toBeLessThanOrEqual((base.resources.TCPSocketWrap ?? 0) + 3);
   expect(after.resources.Timeout ?? 0).toBeLessThanOrEqual((base.resources.Timeout ?? 0) + 3);
+  expect(after.descriptors).toBeLessThanOrEqual(base.descriptors + 3);
 });
 
 test('devices and browsers that never read cost a bounded part of memory, and others do not notice (P10)', {
@@ -110,7 +111,11 @@ test('devices and browsers that never read cost a bounded part of memory, and ot
     rss.push((await hub.usage()).rss / 2 ** 20);
   }
   // 120 KB x 100 commands and 400 KB x 100 browsers go in with every round, and nothing comes out.
-  expect(rss.at(-1)! - rss[1]!, `resident memory by round, in MB: ${rss.map(Math.round).join(' ')}`).toBeLessThan(100);
+  const byRound = `resident memory by round, in MB: ${rss.map(Math.round).join(' ')}`;
+  // In the full size the budgets fill up: 1 MiB for each device, and what the hub keeps of the events.
+  expect(rss.at(-1)! - rss[1]!, byRound).toBeLessThan(size(100, 200));
+  // And once they are full it is flat.
+  if (isFull) expect(rss.at(-1)! - rss[rounds / 2]!, byRound).toBeLessThan(25);
   // Twice in the full size; here the machine is everybody's, and only what nobody could miss is held against it.
   const [slowest, usual] = isFull ? [0.99, 2] : [0.5, 20];
   const of = (took: readonly number[]): number => took.toSorted((a, b) => a - b)[Math.floor(took.length * slowest)]!;

@@ -390,4 +390,18 @@ export const mutants: readonly Mutant[] = [
     replace: "if (flag === 0 || flag <= 255 || encoding !== 'identity')",
     caughtBy: ['test/grpc/bad-input.test.ts'],
   },
+  {
+    name: 'all who lost the same hub come back at the same time',
+    file: 'src/flow/backoff.ts',
+    find: 'return this.#random() * Math.min(',
+    replace: 'return 0.5 * Math.min(',
+    caughtBy: ['test/faults/spread.test.ts'],
+  },
+  {
+    name: 'of two times that a drain has drawn for a device the later one counts',
+    file: 'src/device/link.ts',
+    find: 'const leastMs = hasTime ? 0 : retryAfterMs',
+    replace: 'const leastMs = hasTime && retryAfterMs < 0 ? 0 : retryAfterMs',
+    caughtBy: ['test/faults/spread.test.ts'],
+  },
 ];
