@@ -9,6 +9,7 @@ import {
 } from '../events/channels.ts';
 import { decodeCursor } from '../events/cursor.ts';
 import type { EventLog, LogEvent } from '../events/event-log.ts';
+import { foreignData } from '../events/foreign-data.ts';
 import { watchEvents } from '../events/watch-events.ts';
 import type { Clock } from '../flow/clock.ts';
 import {
@@ -38,7 +39,7 @@ export function eventService(log: EventLog, clock: Clock): GrpcService {
       requireScope(principal, 'events:publish');
       checkForeignChannel(channel);
       checkForeignEventType(type);
-      const data = parse(json);
+      const data = foreignData(json);
       if (producerId.length > 128 || (producerId !== '' && producerSeq < 1))
         throw new HubError(
           'invalid-argument',
@@ -46,7 +47,7 @@ export function eventService(log: EventLog, clock: Clock): GrpcService {
         );
       // A producer is known by its own name alone: nobody can swallow what another one sends.
       const producer = producerId === '' ? undefined : { id: `${principal.subject}/${producerId}`, seq: producerSeq };
-      const event = { type, atMs: clock.now(), data, durable: !volatile, producer };
+      const event = { type, atMs: clock.now(), ...data, durable: !volatile, producer };
       await log.append(channelKey(principal.tenant, channel), event);
       return {};
     },
@@ -73,15 +74,4 @@ async function* watch(
 function eventToProto(event: LogEvent): Event {
   const { epoch, seq, type, atMs } = event;
   return { channel: channelName(event.channel), epoch, seq, type, atMs, json: event.dataJson() };
-}
-
-function parse(json: string): unknown {
-  try {
-    return json === '' ? null : JSON.parse(json);
-  } catch (error) {
-    throw new HubError(
-      'invalid-argument',
-      `json is not JSON: ${error instanceof Error ? error.message : String(error)}`,
-    );
-  }
 }

@@ -1,5 +1,6 @@
 import { type HubErrorCode, toHubError } from '../errors.ts';
 import { checkForeignEventType } from '../events/channels.ts';
+import { foreignData } from '../events/foreign-data.ts';
 import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
 import { clip, limits, progressFault } from '../protocol/checks.ts';
 import { errorFromProto, payloadFromProto, progressFromProto, terminalStateFromProto } from '../protocol/convert.ts';
@@ -127,10 +128,10 @@ export class Reports {
 
   #event(session: Session, event: DeviceEvent): Promise<boolean> | undefined {
     const { client, lineage } = session;
-    let data: unknown;
+    let data: ReturnType<typeof foreignData>;
     try {
       checkForeignEventType(event.name);
-      data = event.json === '' ? null : JSON.parse(event.json);
+      data = foreignData(event.json);
     } catch (error) {
       this.#ignored(session, 'invalid-argument', `event ${event.number}: ${toHubError(error).message}`);
       return undefined;
@@ -143,7 +144,7 @@ export class Reports {
       this.#publisher.deviceEvent(client.tenant, client.id, {
         type: event.name,
         atMs: this.#settings.clock.now(),
-        data,
+        ...data,
         durable: true,
         producer: { id: lineage.bootId, seq: event.number },
       });

@@ -233,7 +233,7 @@ export const mutants: readonly Mutant[] = [
     file: 'src/hub/session.ts',
     find: 'if (frame.ack > outbox.lastSeq) {',
     replace: 'if (frame.ack < 0) {',
-    caughtBy: ['test/hub/bad-frames.test.ts'],
+    caughtBy: ['test/hub/bad-input.test.ts'],
   },
   {
     name: 'a store that fails is not told to the caller',
@@ -403,5 +403,12 @@ export const mutants: readonly Mutant[] = [
     find: 'const leastMs = hasTime ? 0 : retryAfterMs',
     replace: 'const leastMs = hasTime && retryAfterMs < 0 ? 0 : retryAfterMs',
     caughtBy: ['test/faults/spread.test.ts'],
+  },
+  {
+    name: "what a device's event is parsed to is kept however deep it is",
+    file: 'src/events/foreign-data.ts',
+    find: 'if (isDeeper(data))',
+    replace: 'if (isDeeper(data) && json.length === 0)',
+    caughtBy: ['test/hub/bad-input.test.ts'],
   },
 ];
