@@ -68,7 +68,9 @@ export class EventTable {
     this.#db = db;
     this.#retention = retention;
     this.#channel = db.prepare<[string], ChannelRow>('SELECT id, key, events, bytes FROM channels WHERE key = ?');
-    this.#newChannel = db.prepare<[string]>('INSERT INTO channels (key, events, bytes) VALUES (?, 0, 0)');
+    this.#newChannel = db.prepare<[string, number]>(
+      'INSERT INTO channels (key, events, bytes) VALUES (?, 1, ?) ON CONFLICT DO NOTHING',
+    );
     this.#saveChannel = db.prepare<[number, number, number]>('UPDATE channels SET events = ?, bytes = ? WHERE id = ?');
     this.#insert = db.prepare<unknown[]>(
       'INSERT INTO events (channel, epoch, seq, type, at_ms, kept_ms, data) VALUES (?, ?, ?, ?, ?, ?, ?)',
@@ -120,11 +122,10 @@ export class EventTable {
   }
 
   append(row: EventRow, nowMs: number): void {
-    const channel = this.#channelOf(row.channel);
+    const channel = this.#channelWith(row.channel, Buffer.byteLength(row.data));
     this.#insert.run(channel.id, row.epoch, row.seq, row.type, row.atMs, nowMs, row.data);
     if (row.producer !== undefined) this.#hear.run(row.channel, row.producer, row.producerSeq, nowMs);
     this.#total++;
-    this.#count(channel, 1, Buffer.byteLength(row.data));
   }
 
   /** Writes the counts of the channels that changed; to be called before each commit. */
@@ -189,14 +190,27 @@ export class EventTable {
     channel.events += events;
     channel.bytes += bytes;
     this.#changed.add(channel);
-    if (channel.events > this.#retention.maxEvents || channel.bytes > this.#retention.maxBytes)
-      this.#over.add(channel.id);
+    this.#look(channel);
   }
 
-  #channelOf(key: string): ChannelRow {
-    let channel = this.#channels.get(key) ?? this.#channel.get(key);
-    if (!channel) channel = { id: Number(this.#newChannel.run(key).lastInsertRowid), key, events: 0, bytes: 0 };
-    return this.#remember(channel);
+  #look({ id, events, bytes }: ChannelRow): void {
+    if (events > this.#retention.maxEvents || bytes > this.#retention.maxBytes) this.#over.add(id);
+  }
+
+  /** A channel with one more event. A new one, as most channels of runs are, is written once, with its counts. */
+  #channelWith(key: string, bytes: number): ChannelRow {
+    let channel = this.#channels.get(key);
+    if (!channel) {
+      const { changes, lastInsertRowid } = this.#newChannel.run(key, bytes);
+      if (changes > 0) {
+        channel = this.#remember({ id: Number(lastInsertRowid), key, events: 1, bytes });
+        this.#look(channel);
+        return channel;
+      }
+      channel = this.#remember(this.#channel.get(key)!);
+    }
+    this.#count(channel, 1, bytes);
+    return channel;
   }
 
   #knownById(id: number): ChannelRow | undefined {

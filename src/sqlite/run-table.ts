@@ -66,9 +66,8 @@ export class RunTable {
         `INSERT INTO runs (id, tenant, task, input, owner, tags, priority, idempotency_key, concurrency, limit_key,
            due_at_ms, deadline_ms, phase, state, epoch, failures, crashes, created_at_ms, started_at_ms, updated_at_ms,
            claimed_until_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?)`,
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
       ),
-      isKnown: number<[string]>('SELECT 1 FROM runs WHERE id = ?'),
       /** Whether a run waits that may have to come before a new one: of its priority or a higher one, or due by now. */
       waits: number<[number, number]>(
         `SELECT EXISTS (SELECT 1 FROM runs WHERE phase = 1 AND priority >= ?)
@@ -156,34 +155,24 @@ export class RunTable {
   /** `queued` and `running` stand for a run that was stored, and is as it was given. */
   add(values: NewRunValues, { nowMs, maxQueued, untilMs }: AddOptions): AddRunOutcome | 'queued' | 'running' {
     const [id, tenant, task, , , , priority, idempotencyKey, concurrency, key, dueAtMs] = values;
+    const mayClaim = untilMs !== undefined && dueAtMs <= nowMs && !this.#mayWait(priority, nowMs);
+    // Most runs have nothing to be compared with but their id, and inserting them finds that out.
+    if (idempotencyKey === null && concurrency === null && this.#queued < maxQueued) {
+      if (this.#insert(values, nowMs, mayClaim ? untilMs : undefined)) return mayClaim ? 'running' : 'queued';
+    }
     const known =
-      this.#sql.isKnown.get(id) === undefined
-        ? idempotencyKey === null
-          ? undefined
-          : this.#sql.byKey.get(tenant, task, idempotencyKey)
-        : this.#sql.byId.get(id);
+      this.#sql.byId.get(id) ??
+      (idempotencyKey === null ? undefined : this.#sql.byKey.get(tenant, task, idempotencyKey));
+    const run = newRunOf(values);
     if (known) {
-      const [stored, run] = [runOf(known), newRunOf(values)];
+      const stored = runOf(known);
       return isSameRun(stored, run)
         ? { kind: 'existing', run: stored }
         : { kind: 'conflict', message: conflictMessage(stored, run) };
     }
-    if (concurrency !== null && key !== null) return this.#addLimited(values, key, { nowMs, maxQueued, untilMs });
-    if (this.#queued >= maxQueued) return { kind: 'full', message: queueFullMessage(newRunOf(values), maxQueued) };
-    const isClaimed = untilMs !== undefined && dueAtMs <= nowMs && !this.#mayWait(priority, nowMs);
-    this.#insert(values, nowMs, isClaimed ? untilMs : undefined);
-    return isClaimed ? 'running' : 'queued';
-  }
-
-  #addLimited(
-    values: NewRunValues,
-    key: string,
-    { nowMs, maxQueued, untilMs }: AddOptions,
-  ): AddRunOutcome | 'queued' | 'running' {
-    const run = newRunOf(values);
-    const { limit, onFull } = run.concurrency!;
-    const active = onFull === 'queue' ? [] : this.#sql.active.all(key);
-    const surplus = active.length - limit + 1;
+    const onFull = run.concurrency?.onFull;
+    const active = key === null || onFull === 'queue' ? [] : this.#sql.active.all(key);
+    const surplus = run.concurrency ? active.length - run.concurrency.limit + 1 : 0;
     if (surplus > 0 && onFull === 'reject') return { kind: 'full', message: keyFullMessage(run) };
     if (this.#queued >= maxQueued) return { kind: 'full', message: queueFullMessage(run, maxQueued) };
     const cancelled =
@@ -195,33 +184,27 @@ export class RunTable {
         : [];
     if (surplus > 0 && onFull === 'cancel-newest') {
       this.#insert(values, nowMs, undefined);
-      return {
-        kind: 'stored',
-        run: runOf(this.#ask(this.#sql.byId.get(run.id)!, newestReason(run), nowMs)),
-        cancelled,
-      };
+      const ended = this.#ask(this.#sql.byId.get(id)!, newestReason(run), nowMs);
+      return { kind: 'stored', run: runOf(ended), cancelled };
     }
-    const isClaimed =
-      untilMs !== undefined &&
-      run.dueAtMs <= nowMs &&
-      !this.#mayWait(run.priority, nowMs) &&
-      (this.#sql.runningOf.get(key) ?? 0) < limit;
+    const isClaimed = mayClaim && this.#hasRoom({ limit_key: key, concurrency });
     this.#insert(values, nowMs, isClaimed ? untilMs : undefined);
-    if (cancelled.length === 0) return isClaimed ? 'running' : 'queued';
-    return { kind: 'stored', run: runOf(this.#sql.byId.get(run.id)!), cancelled };
+    if (cancelled.length > 0) return { kind: 'stored', run: runOf(this.#sql.byId.get(id)!), cancelled };
+    return isClaimed ? 'running' : 'queued';
   }
 
   #mayWait(priority: number, nowMs: number): boolean {
     return this.#queued > 0 && this.#sql.waits.get(priority, nowMs) === 1;
   }
 
-  #insert(values: NewRunValues, nowMs: number, untilMs: number | undefined): void {
-    if (untilMs !== undefined) {
-      this.#sql.insert.run(...values, running, 'running', 1, nowMs, nowMs, nowMs, untilMs);
-      return;
-    }
+  /** False when there is a run with this id. */
+  #insert(values: NewRunValues, nowMs: number, untilMs: number | undefined): boolean {
+    if (untilMs !== undefined)
+      return this.#sql.insert.run(...values, running, 'running', 1, nowMs, nowMs, nowMs, untilMs).changes > 0;
+    const phase = values[10] <= nowMs ? ready : later;
+    if (this.#sql.insert.run(...values, phase, 'queued', 0, nowMs, null, nowMs, null).changes === 0) return false;
     this.#queued++;
-    this.#sql.insert.run(...values, values[10] <= nowMs ? ready : later, 'queued', 0, nowMs, null, nowMs, null);
+    return true;
   }
 
   claim(request: ClaimRequest): ClaimedRows {
@@ -347,7 +330,7 @@ export class RunTable {
     return row?.phase === ready && tasks.includes(row.task) ? [row] : [];
   }
 
-  #hasRoom({ limit_key: key, concurrency }: ReadyRow): boolean {
+  #hasRoom({ limit_key: key, concurrency }: Pick<ReadyRow, 'limit_key' | 'concurrency'>): boolean {
     return key === null || concurrency === null || (this.#sql.runningOf.get(key) ?? 0) < JSON.parse(concurrency).limit;
   }
 
