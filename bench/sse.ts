@@ -76,7 +76,7 @@ async function fanOut(bench: Bench): Promise<void> {
 }
 
 /** Waits until everything was delivered, at most 10 s, and gives what the readers saw. */
-async function settled(name: string, readers: Actor<WatchersVerbs>, expected: number): Promise<Load> {
+export async function settled(name: string, readers: Actor<WatchersVerbs>, expected: number): Promise<Load> {
   const deadline = performance.now() + 10_000;
   for (;;) {
     const load = await readers.call('end');

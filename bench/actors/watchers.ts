@@ -54,6 +54,9 @@ function reader(address: string, path: string | undefined, stalled: boolean): Pr
       const head = buffer.toString('latin1', 0, length);
       if (!/^HTTP\/1.1 (200|101)/.test(head)) reject(new Error(`${address}${path}: ${head.slice(0, 200)}`));
       isOpen = true;
+      // What is replayed may come along with the head.
+      const end = head.indexOf('\r\n\r\n') + 4;
+      if (end > 3 && end < length) rest = scan(buffer.subarray(end, length));
       if (path === undefined) socket.write(textFrame('40')); // socket.io: joins its main namespace
       resolve(socket);
       return !stalled;
