@@ -46,11 +46,18 @@ export function isFromOwnPage(request: FastifyRequest): boolean {
   return origin === undefined || isSameOrigin(origin, hostOf(request));
 }
 
+// A name can be rebound to our address, the address itself cannot: probes and scrapers call by it.
+function bracketed(address: string | undefined): string | undefined {
+  const plain = address?.replace(/^::ffff:(?=\d)/, '');
+  return plain?.includes(':') ? `[${plain}]` : plain;
+}
+
 function checkHost(request: FastifyRequest, hosts: ReadonlySet<string> | undefined): void {
   const host = hostOf(request);
   if (host === '') throw new RequestError('malformed-request', 'the request has no Host');
   if (hosts === undefined) return;
-  if (!hosts.has(host.replace(/:\d*$/, '').toLowerCase()))
+  const name = host.replace(/:\d*$/, '').toLowerCase();
+  if (!hosts.has(name) && name !== bracketed(request.socket.localAddress))
     throw new RequestError('host-not-allowed', `this gateway is not ${shown(host)}`);
 }
 

@@ -6,6 +6,7 @@ import { verbs } from '../../src/cli/verbs/index.ts';
 import { httpStatus } from '../../src/gateway/problem.ts';
 import { optionNames, resolveOptions, serve } from '../../src/server/index.ts';
 import { serverMetrics } from '../../src/server/metrics.ts';
+import { variableOf } from '../../src/server/options.ts';
 import { Program } from '../support/program.ts';
 import { root } from '../support/sources.ts';
 import { type Block, blocks, pages, textOf } from './docs.ts';
@@ -98,8 +99,9 @@ function commandLines(): { where: string; words: string[] }[] {
         .split('\n')
         .flatMap(
           (line) =>
-            /(?:^|\bsignalbox -- |^ExecStart=.*)\s*(?:npx (?:--no-install )?)?(?:signalbox(?: --)? )(.*)$/.exec(line) ??
-            [],
+            /(?:^|\bsignalbox -- )\s*(?:npx (?:--no-install )?)?(?:signalbox(?: --)? |ExecStart=\S+ \S+main\.js )(.*)$/.exec(
+              line,
+            ) ?? [],
         )
         .filter((_, index) => index % 2 === 1)
         .map((rest) => ({ where, words: rest.replace(/\s#.*$/, '').match(/'[^']*'|"[^"]*"|\S+/g) ?? [] })),
@@ -185,4 +187,48 @@ test('options that the docs name in code style with an Ms or Bytes ending exist'
   const told = [...textOf('docs/deploy.md').matchAll(/`(\w+(?:Ms|Bytes|Commands))`/g)].map(([, name]) => name!);
   expect(told.length).toBeGreaterThan(5);
   expect(told.filter((name) => !known.has(name))).toEqual([]);
+});
+
+/** What docs/deploy.md gives people to copy, by the word after the fence: `ini`, `dockerfile`, `yaml`, `nginx`. */
+const deployed = blocks.filter(
+  ({ where, language }) => where.startsWith('docs/deploy.md') && /^(ini|dockerfile|yaml|nginx)$/.test(language),
+);
+const said = (pattern: RegExp): string[] =>
+  deployed.flatMap(({ text }) => [...text.matchAll(pattern)].map(([, found]) => found!));
+
+test('what is deployed sets variables that there are, with values that are taken', () => {
+  const known = new Map(optionNames.map((option) => [variableOf(option), option]));
+  const set = deployed.flatMap(({ text }) => [...text.matchAll(/\b(SIGNALBOX_\w+)(?:=|: |, value: "?)([^\s"]+)/g)]);
+  expect(set.length).toBeGreaterThan(8);
+  for (const [, variable, value] of set) {
+    expect([...known.keys()]).toContain(variable);
+    expect(() => resolveOptions({ [known.get(variable!)!]: value!.replace('$(POD)', 'hub-0') })).not.toThrow();
+  }
+});
+
+test('what is deployed starts the program that the package brings', () => {
+  const { bin } = JSON.parse(textOf('package.json')) as { bin: { signalbox: string } };
+  const started = said(/(\S*signalbox\/dist\/\S+\.js)/g).map((file) => file.replaceAll(/[",]/g, ''));
+  expect(started).toHaveLength(2);
+  for (const file of started) expect(file).toBe(`node_modules/signalbox/${bin.signalbox.replace('./', '')}`);
+});
+
+test('what is deployed calls by the ports that are there, and waits longer for an end than a drain lasts', () => {
+  const { grpc, http, drainTimeoutMs } = resolveOptions();
+  const ports = [...grpc, ...http].map((address) => address.split(':').at(-1)!);
+  const called = said(/(?:containerPort: |port: |\bport_value: |10\.0\.0\.\d:|-\d+:|EXPOSE |hub:)(\d+)/g);
+  expect(called.length).toBeGreaterThan(15);
+  // 443 is the proxy's own.
+  expect(called.filter((port) => port !== '443' && !ports.includes(port))).toEqual([]);
+  const waits = said(/(?:TimeoutStopSec=|stop_grace_period: |terminationGracePeriodSeconds: )(\d+)/g).map(Number);
+  expect(waits).toHaveLength(3);
+  // Closing the servers after the drain takes 5 s each at most.
+  for (const seconds of waits) expect(seconds * 1000).toBeGreaterThan(drainTimeoutMs + 10_000);
+});
+
+test('what is deployed asks for health where it is answered', async () => {
+  await using server = await serve({ grpc: false, http: '127.0.0.1:0', data: ':memory:', logLevel: 'silent' });
+  const asked = said(/(?:path: |:8080)(\/(?:ready|health)\b)/g);
+  expect(new Set(asked)).toEqual(new Set(['/ready', '/health']));
+  for (const url of asked) expect((await fetch(`${server.http[0]}${url}`)).status).toBe(200);
 });

@@ -8,7 +8,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { rig } from './support.ts';
+import { raw, rig } from './support.ts';
 import { WsClient } from './ws-client.ts';
 
 let dir: string;
@@ -236,4 +236,19 @@ test('a WebSocket goes over TLS, too', async () => {
   at.append('fleet', 'client.connected', 1);
   expect(await client.next()).toMatchObject({ event: 'client.connected' });
   client.leave();
+});
+
+test('who calls by the address itself is let in beside the named hosts: probes and scrapers do', async () => {
+  await using at = await rig({ allowedHosts: ['hub.example.com'] });
+  const status = async (host: string) =>
+    Number(
+      /^HTTP\/1.1 (\d+)/.exec(
+        await raw(at.port, `GET /ready HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`),
+      )![1],
+    );
+  expect(await status('hub.example.com')).toBe(200);
+  expect(await status(`127.0.0.1:${at.port}`)).toBe(200);
+  expect(await status('10.9.9.9')).toBe(421);
+  expect(await status('127.0.0.1.evil.example')).toBe(421);
+  expect(await status('localhost')).toBe(421);
 });
