@@ -113,7 +113,7 @@ function checkKey(name: string, key: string | undefined): void {
 function hasControl(text: string): boolean {
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i);
-    if (code < 0x20 || code === 0x7f || code === 0x2028 || code === 0x2029) return true;
+    if (code < 0x20 || code === 0x7f || code === 0x2028 || code === 0x2029 || code === 0xfeff) return true;
   }
   return false;
 }
