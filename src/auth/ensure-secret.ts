@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { chmod, link, mkdir, open, readFile, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { HubError } from '../errors.ts';
+import { checkSecret } from './check-secret.ts';
 
 export const secretFile = 'jwt.secret';
 const secretLength = 32;
@@ -9,7 +10,7 @@ const secretLength = 32;
 /**
  * The hub's own JWT secret, kept in `<directory>/jwt.secret` with mode 0600; made there if there is none. Processes
  * that begin at the same time get the same. Throws `invalid-argument` when others may read the file, when it
- * holds less than 32 bytes, or when it cannot be made or read.
+ * holds less than 32 bytes or what anybody can guess, or when it cannot be made or read.
  */
 export async function ensureSecret(directory: string): Promise<string> {
   const file = path.join(directory, secretFile);
@@ -42,11 +43,7 @@ async function readSecret(file: string): Promise<string | undefined> {
     throw new HubError('invalid-argument', `the secret ${file} may be read by others (mode ${bits}): ${advice}`);
   }
   const secret = text.trim();
-  if (Buffer.byteLength(secret) < secretLength)
-    throw new HubError(
-      'invalid-argument',
-      `the secret ${file} holds ${Buffer.byteLength(secret)} bytes, not at least ${secretLength}`,
-    );
+  checkSecret(secret, file);
   return secret;
 }
 

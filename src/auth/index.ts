@@ -7,6 +7,7 @@ export {
   requireClientId,
   requireScope,
 } from './access.ts';
+export { checkSecret } from './check-secret.ts';
 export { ensureSecret } from './ensure-secret.ts';
 export { firstOf } from './first-of.ts';
 export { type JwtAlgorithm, type JwtAuthenticatorOptions, jwtAuthenticator } from './jwt-authenticator.ts';

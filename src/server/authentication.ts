@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import {
   type Authenticator,
+  checkSecret,
   ensureSecret,
   firstOf,
   jwtAuthenticator,
@@ -48,10 +49,13 @@ export async function loginFor(options: ResolvedOptions): Promise<Login | undefi
 
 async function secretOf({ authSecretFile, data }: ResolvedOptions): Promise<string> {
   if (authSecretFile === undefined) return ensureSecret(data);
+  let secret: string;
   try {
-    return readFileSync(authSecretFile, 'utf8').trim();
+    secret = readFileSync(authSecretFile, 'utf8').trim();
   } catch (error) {
     const why = toHubError(error).message;
     throw new HubError('invalid-argument', `the secret ${authSecretFile} cannot be read: ${why}`, { cause: error });
   }
+  checkSecret(secret, authSecretFile);
+  return secret;
 }

@@ -39,7 +39,7 @@ export const token: Verb = {
   ],
 
   async run(_args, options: Options, { terminal, outside }) {
-    const { ensureSecret, mintToken } = await import('../../auth/index.ts');
+    const { checkSecret, ensureSecret, mintToken } = await import('../../auth/index.ts');
     const ttlMs = options.ttl ?? 24 * 3_600_000;
     const subject = options.subject ?? options.clientId;
     if (subject === undefined) throw new HubError('invalid-argument', 'name --subject, or --client-id for a device');
@@ -51,6 +51,7 @@ export const token: Verb = {
       env: outside.env,
     });
     const secret = authSecretFile === undefined ? await ensureSecret(data) : readText(authSecretFile).trim();
+    if (authSecretFile !== undefined) checkSecret(secret, authSecretFile);
     const minted = await mintToken({
       secret,
       issuer: authIssuer,
