@@ -76,6 +76,8 @@ export interface EventLog {
    * this call. Undefined in logs that have no cheaper way than `append`.
    */
   appendStep?(channel: string, source: StepSource, step: number): void;
+  /** Whether something is, or was, kept in a channel or waited for: it is not asked for its history any more. Where there is `appendStep`. */
+  isOpen?(channel: string): boolean;
   /** Events after a position. Answers at once, without a promise, when memory has them. */
   read(channel: string, after: Position, limit: number): EventPage | Promise<EventPage>;
   /** The position after the newest visible event. */

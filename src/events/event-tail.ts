@@ -82,6 +82,10 @@ export class EventTail {
     return this.#bytes;
   }
 
+  isOpen(key: string): boolean {
+    return this.#shelf(key).channels.has(key);
+  }
+
   find(key: string): ChannelTail | undefined {
     return this.#others.channels.get(key) ?? this.#commands.channels.get(key);
   }

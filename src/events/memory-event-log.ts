@@ -31,6 +31,7 @@ export function memoryEventLog(options: MemoryEventLogOptions = {}): EventLog {
       if (tail.isClosed) throw new HubError('unavailable', 'the event log is closed');
       tail.addStep(tail.open(channel), source, step);
     },
+    isOpen: (channel) => tail.isOpen(channel),
     read(channel, after, limit) {
       tail.recall(channel);
       return tail.read(channel, after, limit);

@@ -86,15 +86,22 @@ export class CommandLife {
     const pending = new PendingCommand(stored.command, { ...stored, monotonic }, this.#overdue);
     pending.journal = stored.sentToJournal;
     this.registry.add(pending);
+    this.#host.publisher.found(pending);
     if (isTerminal(stored.last.state)) this.registry.ended(pending);
     return pending;
   }
 
   /** Forgets a stored command that nobody watches and that is not on its way; the store has it. */
   readonly shelve = (pending: PendingCommand): void => {
-    if (pending.isQueued && pending.place === 'shelf' && !pending.isWatched && !pending.isEnding && !pending.hasEnded)
-      this.registry.forget(pending);
+    if (!this.#isIdle(pending)) return;
+    this.#host.publisher.leaving(pending);
+    this.registry.forget(pending);
   };
+
+  /** As `shelve`, for one that was only looked at. */
+  putBack(pending: PendingCommand): void {
+    if (this.#isIdle(pending)) this.registry.forget(pending);
+  }
 
   /** The client is another hub's now, and this command with it: nothing of it is known here any more. */
   readonly letGo = (pending: PendingCommand): void => {
@@ -252,6 +259,12 @@ export class CommandLife {
       this.#host.wheel.set(pending, this.#host.settings.graceMs);
     } else void this.timeIsOver(pending);
   };
+
+  #isIdle(pending: PendingCommand): boolean {
+    return (
+      pending.isQueued && pending.place === 'shelf' && !pending.isWatched && !pending.isEnding && !pending.hasEnded
+    );
+  }
 
   #accepted(pending: PendingCommand): void {
     if (!this.#host.settings.isObserved) return;

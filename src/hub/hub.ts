@@ -177,7 +177,7 @@ export class Hub implements CommandTransport {
   /** What is known of one command. Throws `not-found` also for a command of another tenant. */
   async get(tenant: string, commandId: string): Promise<CommandRecord> {
     const pending = await this.#find(tenant, commandId);
-    this.#life.shelve(pending);
+    this.#life.putBack(pending);
     return recordOf(pending);
   }
 

@@ -19,37 +19,48 @@ export class Publisher {
   recallFrom(find: (commandId: string) => PendingCommand | undefined): void {
     this.#log?.recallCommands((key) => {
       const pending = find(channelName(key).slice(commandChannel('').length));
-      if (!pending || channelKey(pending.command.tenant, commandChannel(pending.id)) !== key) return undefined;
+      if (!pending || commandKey(pending) !== key) return undefined;
       pending.hasOpenChannel = true;
-      return pending.history().map((update) => new CommandEvent(pending.command.payload.type, update, false));
+      return pending.history().map((update) => eventOf(pending, update, false));
     });
   }
 
   /**
    * The newest step of a command, for those who watch its client, and for those who watch the command. The channel of a
-   * live command is opened with its first reader or its first progress, whichever comes first: the steps before that are
+   * command is opened with its first reader or its first progress, whichever comes first: the steps before that are
    * known by heart. What nobody may miss, acceptance and end of a queued command, is kept on disk.
    */
   step(pending: PendingCommand): void {
     const log = this.#log;
     if (!log) return;
-    const { trail, isQueued } = pending;
+    const { trail, last } = pending;
     const { step } = trail;
-    if (!isQueued && step !== undefined && log.appendStep && !pending.hasOpenChannel)
-      log.appendStep(pending.clientChannel, trail, step);
-    else this.#update(pending, pending.last);
+    if (step === undefined || !log.appendStep || pending.hasOpenChannel) this.#update(pending, last);
+    else if (isDurable(pending, last)) this.#append(pending.clientChannel, eventOf(pending, last));
+    else log.appendStep(pending.clientChannel, trail, step);
+  }
+
+  /** A stored command comes into memory, perhaps again: somebody may have opened its channel before. */
+  found(pending: PendingCommand): void {
+    pending.hasOpenChannel = this.#log?.isOpen?.(commandKey(pending)) ?? false;
+  }
+
+  /** A stored command is forgotten here before its end: what its channel would begin with is put there. */
+  leaving(pending: PendingCommand): void {
+    if (pending.hasOpenChannel || !this.#log?.appendStep) return;
+    pending.hasOpenChannel = true;
+    for (const update of pending.history()) this.#append(commandKey(pending), eventOf(pending, update, false));
   }
 
   #update(pending: PendingCommand, update: CommandUpdate): void {
-    const { command, isQueued } = pending;
-    const { type } = command.payload;
-    const durable = isQueued && (update.state === 'queued' || pending.hasEnded);
-    this.#append(pending.clientChannel, new CommandEvent(type, update, durable));
-    if (!pending.hasOpenChannel && update.state !== 'progress' && !isQueued) return;
-    const told = pending.hasOpenChannel || isQueued ? [update] : pending.history();
+    this.#append(pending.clientChannel, eventOf(pending, update));
+    // A log that is not asked for history in time, as it has no steps, gets the updates of queued commands one by one.
+    const isFilled = pending.hasOpenChannel || (pending.isQueued && !this.#log?.appendStep);
+    if (!isFilled && update.state !== 'progress') return;
+    const told = isFilled ? [update] : pending.history();
     pending.hasOpenChannel = true;
-    const key = channelKey(command.tenant, commandChannel(command.id));
-    for (const each of told) this.#append(key, new CommandEvent(type, each, false));
+    const key = commandKey(pending);
+    for (const each of told) this.#append(key, eventOf(pending, each, false));
   }
 
   presence(type: 'client.connected' | 'client.disconnected', info: ClientInfo, atMs: number, reason?: string): void {
@@ -66,4 +77,14 @@ export class Publisher {
   #append(key: string, event: NewEvent): void {
     this.#log?.append(key, event)?.catch(this.#failed);
   }
+}
+
+const commandKey = ({ command }: PendingCommand): string => channelKey(command.tenant, commandChannel(command.id));
+
+function isDurable({ isQueued, hasEnded }: PendingCommand, { state }: CommandUpdate): boolean {
+  return isQueued && (state === 'queued' || hasEnded);
+}
+
+function eventOf(pending: PendingCommand, update: CommandUpdate, durable = isDurable(pending, update)): CommandEvent {
+  return new CommandEvent(pending.command.payload.type, update, durable);
 }

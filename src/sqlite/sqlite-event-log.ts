@@ -76,6 +76,10 @@ export class SqliteEventLog implements EventLog {
     this.#tail.addStep(this.#tail.open(channel), source, step);
   }
 
+  isOpen(channel: string): boolean {
+    return this.#tail.isOpen(channel);
+  }
+
   recallCommands(history: (channel: string) => readonly NewEvent[] | undefined): void {
     this.#tail.history = history;
   }
