@@ -43,6 +43,8 @@ export class CommandLife {
   readonly #host: LifeHost;
   readonly #held = new Set<PendingCommand>();
   readonly #heldAlarm = new Alarm(() => this.#tellHeld());
+  /** Steps that the store is told once what the stream brought is read: often the end is among it, and says more. */
+  readonly #toNote = new Map<PendingCommand, 'delivered' | 'started'>();
   /** Wakes those that wait to ask the store again. */
   readonly #paused = new Set<() => void>();
   #isClosed = false;
@@ -281,12 +283,23 @@ export class CommandLife {
   }
 
   #advance(pending: PendingCommand, state: 'delivered' | 'started'): void {
-    const atMs = this.#reach(pending, state);
-    if (pending.isQueued)
+    this.#reach(pending, state);
+    if (!pending.isQueued) return;
+    this.#toNote.set(pending, state);
+    if (this.#toNote.size === 1) queueMicrotask(() => this.#noteSteps());
+  }
+
+  #noteSteps(): void {
+    const steps = [...this.#toNote];
+    this.#toNote.clear();
+    for (const [pending, state] of steps) {
+      if (pending.isEnding || pending.hasEnded) continue;
+      const atMs = this.#host.settings.clock.now();
       this.#host.settings.commands?.advance(pending.id, state, atMs, this.#signed(pending)).catch((cause: unknown) => {
         if (!this.#host.holds.isLost(cause, pending.command))
           this.#host.failed(`note that a command is ${state}`, cause);
       });
+    }
   }
 
   #signed({ command }: PendingCommand): WriteOptions {
@@ -386,11 +399,9 @@ export class CommandLife {
     this.#tell(pending, { commandId, clientId: command.clientId, state: 'progress', atMs, progress });
   }
 
-  #reach(pending: PendingCommand, state: 'sent' | 'delivered' | 'started'): number {
-    const atMs = this.#host.settings.clock.now();
-    pending.reach(state, atMs);
+  #reach(pending: PendingCommand, state: 'sent' | 'delivered' | 'started'): void {
+    pending.reach(state, this.#host.settings.clock.now());
     this.#host.publisher.step(pending);
-    return atMs;
   }
 
   #age(pending: PendingCommand): number {

@@ -28,7 +28,12 @@ export function takenMessage(command: Command, known: Command): string {
 }
 
 /** `commands` and `bytes`: what waits now, and what the mailbox would hold with this command. */
-export function mailboxFull(command: Command, commands: number, bytes: number, limits: AddOptions): string {
+export function mailboxFull(
+  command: Command,
+  commands: number,
+  bytes: number,
+  limits: Pick<AddOptions, 'maxCommands' | 'maxBytes'>,
+): string {
   return `mailbox of client ${command.clientId} is full: ${commands} commands wait (limit ${limits.maxCommands}), ${bytes} bytes with this one (limit ${limits.maxBytes})`;
 }
 

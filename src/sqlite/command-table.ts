@@ -1,15 +1,15 @@
 import type { Database } from 'better-sqlite3';
 import { HubError } from '../errors.ts';
-import type { AddOptions, AddOutcome, CommandFilter, StoredCommand } from '../hub/command-store.ts';
+import type { AddOutcome, CommandFilter, StoredCommand } from '../hub/command-store.ts';
 import { isSameContent, isStateAhead, mailboxFull, supersededBy, takenMessage } from '../hub/stored-command.ts';
 import {
   type Command,
   type CommandState,
   type CommandUpdate,
-  isTerminal,
   isTerminalUpdate,
   type TerminalUpdate,
 } from '../protocol/command.ts';
+import { type AddValues, bytesOf, type CommandValues, type EndValues, endValues } from './command-values.ts';
 
 interface CommandRow {
   position: number;
@@ -39,11 +39,21 @@ interface CommandRow {
   error_message: string | null;
 }
 
+/** What is asked of a command that ends. */
+interface EndedRow {
+  tenant: string;
+  client_id: string;
+  bytes: number;
+}
+
 /** What one client's mailbox holds. */
 interface Mailbox {
   commands: number;
   bytes: number;
 }
+
+/** States that are noted before the end. */
+const plainStates = ['queued', 'sent', 'delivered', 'started', 'progress'] as const;
 
 /** Mailboxes whose size is remembered, so that not every `add` has to count. */
 const rememberedMailboxes = 50_000;
@@ -56,7 +66,7 @@ export class CommandTable {
   readonly #byKey;
   readonly #insert;
   readonly #sent;
-  readonly #state;
+  readonly #advance;
   readonly #end;
   readonly #replaced;
   readonly #mailbox;
@@ -81,10 +91,17 @@ export class CommandTable {
     this.#sent = db.prepare<[string, number, string]>(
       'UPDATE commands SET sent_to_journal = ?, due_at_ms = ? WHERE id = ? AND ended_at_ms IS NULL',
     );
-    this.#state = db.prepare<[string, number, string]>('UPDATE commands SET state = ?, state_at_ms = ? WHERE id = ?');
-    this.#end = db.prepare<unknown[]>(
+    this.#advance = new Map(
+      plainStates.map((to) => {
+        const before = plainStates.filter((from) => isStateAhead(from, to)).map((from) => `'${from}'`);
+        const sql = `UPDATE commands SET state = '${to}', state_at_ms = ? WHERE id = ? AND state IN (${before})`;
+        return [to as CommandState, db.prepare<[number, string]>(sql)];
+      }),
+    );
+    this.#end = db.prepare<unknown[], EndedRow>(
       `UPDATE commands SET state = ?, state_at_ms = ?, ended_at_ms = ?, result_type = ?, result = ?, error_code = ?,
-         error_message = ? WHERE id = ?`,
+         error_message = ? WHERE id = ? AND ended_at_ms IS NULL
+         RETURNING tenant, client_id, length(payload) AS bytes`,
     );
     this.#replaced = db.prepare<[string, string, string, number, string], CommandRow>(
       `SELECT * FROM commands WHERE tenant = ? AND client_id = ? AND ended_at_ms IS NULL AND coalesce_key = ?
@@ -117,59 +134,56 @@ export class CommandTable {
     this.#mailboxes.clear();
   }
 
-  add(command: Command, options: AddOptions): AddOutcome {
-    const { tenant, clientId, payload } = command;
+  /** The position of one that was stored and replaced none, else what became of it. */
+  add(values: CommandValues, options: AddValues): number | AddOutcome {
+    const [id, tenant, clientId, , , , , , , , idempotencyKey, , coalesceKey] = values;
+    const [nowMs, dueAtMs, sentToJournal, maxCommands, maxBytes, supersede] = options;
     const known =
-      this.#byId.get(command.id) ??
-      (command.idempotencyKey ? this.#byKey.get(tenant, clientId, command.idempotencyKey) : undefined);
+      this.#byId.get(id) ?? (idempotencyKey ? this.#byKey.get(tenant, clientId, idempotencyKey) : undefined);
     if (known) {
       const stored = storedOf(known);
+      const command = commandOf(values);
       return isSameContent(stored.command, command)
         ? { kind: 'existing', stored }
         : { kind: 'conflict', message: takenMessage(command, stored.command) };
     }
-    const replaced = this.#replacedBy(command, options);
+    const replaced =
+      coalesceKey && supersede
+        ? this.#replaced.all(tenant, clientId, coalesceKey, supersede.afterPosition, JSON.stringify(supersede.ids))
+        : [];
+    const payload = bytesOf(values[4]);
     const size = this.#sizeOf(tenant, clientId);
-    let bytes = size.bytes + payload.value.byteLength;
+    let bytes = size.bytes + payload.byteLength;
     for (const old of replaced) bytes -= old.payload.byteLength;
     const waiting = size.commands - replaced.length;
-    if (waiting >= options.maxCommands || bytes > options.maxBytes)
-      return { kind: 'full', message: mailboxFull(command, waiting, bytes, options) };
+    if (waiting >= maxCommands || bytes > maxBytes)
+      return { kind: 'full', message: mailboxFull(commandOf(values), waiting, bytes, { maxCommands, maxBytes }) };
 
     const superseded = replaced.map((row) => {
-      const update = supersededBy(storedOf(row).command, command, options.nowMs);
-      this.#finishRow(row, update);
+      const update = supersededBy(storedOf(row).command, commandOf(values), nowMs);
+      this.#finish(endValues(update));
       return { ...storedOf(row), last: update };
     });
     const { lastInsertRowid } = this.#insert.run(
-      command.id,
-      tenant,
-      clientId,
-      payload.type,
-      payload.value,
-      command.whenOffline,
-      command.timeoutMs,
-      command.waitForConnectMs,
-      command.ttlMs,
-      command.idempotent ? 1 : 0,
-      command.idempotencyKey || null,
-      command.orderingKey ?? null,
-      command.coalesceKey ?? null,
-      command.traceparent ?? null,
-      options.nowMs,
-      options.dueAtMs,
-      options.sentToJournal ?? null,
-      options.nowMs,
+      ...values.slice(0, 4),
+      payload,
+      ...values.slice(5),
+      nowMs,
+      dueAtMs,
+      sentToJournal,
+      nowMs,
     );
     size.commands++;
-    size.bytes += payload.value.byteLength;
+    size.bytes += payload.byteLength;
+    const position = Number(lastInsertRowid);
+    if (superseded.length === 0) return position;
     const stored: StoredCommand = {
-      command,
-      position: Number(lastInsertRowid),
-      acceptedAtMs: options.nowMs,
-      dueAtMs: options.dueAtMs,
-      sentToJournal: options.sentToJournal,
-      last: { commandId: command.id, clientId, atMs: options.nowMs, state: 'queued' },
+      command: commandOf(values),
+      position,
+      acceptedAtMs: nowMs,
+      dueAtMs,
+      sentToJournal: sentToJournal ?? undefined,
+      last: { commandId: id, clientId, atMs: nowMs, state: 'queued' },
     };
     return { kind: 'stored', stored, superseded };
   }
@@ -179,17 +193,16 @@ export class CommandTable {
   }
 
   advance(id: string, state: CommandState, atMs: number): void {
-    const row = this.#byId.get(id);
-    if (row && !isTerminal(state) && isStateAhead(row.state, state)) this.#state.run(state, atMs, id);
+    this.#advance.get(state)?.run(atMs, id);
   }
 
-  finish(update: TerminalUpdate): TerminalUpdate {
-    const row = this.#byId.get(update.commandId);
-    if (!row) throw new HubError('not-found', `no stored command ${update.commandId}`);
-    const { last } = storedOf(row);
-    if (isTerminalUpdate(last)) return last;
-    this.#finishRow(row, update);
-    return update;
+  /** Undefined: this end stands; else the one that does. */
+  finish(end: EndValues): TerminalUpdate | undefined {
+    if (this.#finish(end)) return undefined;
+    const row = this.#byId.get(end[0]);
+    const last = row && storedOf(row).last;
+    if (last && isTerminalUpdate(last)) return last;
+    throw new HubError('not-found', `no stored command ${end[0]}`);
   }
 
   get(id: string): StoredCommand | undefined {
@@ -238,27 +251,24 @@ export class CommandTable {
     return rows.length;
   }
 
-  #replacedBy({ tenant, clientId, coalesceKey }: Command, { supersede }: AddOptions): CommandRow[] {
-    if (!coalesceKey || !supersede) return [];
-    return this.#replaced.all(tenant, clientId, coalesceKey, supersede.afterPosition, JSON.stringify(supersede.ids));
-  }
-
-  #finishRow(row: CommandRow, update: TerminalUpdate): void {
-    const isSuccess = update.state === 'succeeded';
-    this.#end.run(
-      update.state,
-      update.atMs,
-      update.atMs,
-      isSuccess ? update.result.type : null,
-      isSuccess ? update.result.value : null,
-      isSuccess ? null : update.error.code,
-      isSuccess ? null : update.error.message,
-      row.id,
+  #finish([id, state, atMs, typeOrCode, resultOrMessage]: EndValues): boolean {
+    const isSuccess = state === 'succeeded';
+    const row = this.#end.get(
+      state,
+      atMs,
+      atMs,
+      isSuccess ? typeOrCode : null,
+      isSuccess ? bytesOf(resultOrMessage) : null,
+      isSuccess ? null : typeOrCode,
+      isSuccess ? null : resultOrMessage,
+      id,
     );
-    const size = this.#mailboxes.get(`${row.tenant}/${row.client_id}`);
-    if (!size) return;
-    size.commands--;
-    size.bytes -= row.payload.byteLength;
+    const size = row && this.#mailboxes.get(`${row.tenant}/${row.client_id}`);
+    if (size) {
+      size.commands--;
+      size.bytes -= row.bytes;
+    }
+    return row !== undefined;
   }
 
   #sizeOf(tenant: string, clientId: string): Mailbox {
@@ -323,4 +333,24 @@ function lastOf(row: CommandRow): CommandUpdate {
     default:
       return row.state satisfies never;
   }
+}
+
+function commandOf(values: CommandValues): Command {
+  const [id, tenant, clientId, type, payload, whenOffline, timeoutMs, waitForConnectMs, ttlMs, idempotent] = values;
+  const [idempotencyKey, orderingKey, coalesceKey, traceparent] = values.slice(10) as (string | null)[];
+  return {
+    id,
+    tenant,
+    clientId,
+    payload: { type, value: bytesOf(payload) },
+    whenOffline,
+    timeoutMs,
+    waitForConnectMs,
+    ttlMs,
+    idempotent: idempotent === 1,
+    idempotencyKey: idempotencyKey ?? undefined,
+    orderingKey: orderingKey ?? undefined,
+    coalesceKey: coalesceKey ?? undefined,
+    traceparent: traceparent ?? undefined,
+  };
 }

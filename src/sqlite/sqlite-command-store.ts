@@ -1,5 +1,6 @@
-import type { CommandStore } from '../hub/command-store.ts';
-import type { Payload } from '../protocol/command.ts';
+import type { AddOutcome, CommandStore } from '../hub/command-store.ts';
+import type { Command } from '../protocol/command.ts';
+import { addValues, commandValues, endValues } from './command-values.ts';
 import type { StoreThread } from './store-thread.ts';
 
 /** Ended commands forgotten in one transaction, so that others get their turn in between. */
@@ -9,17 +10,19 @@ const pruneSlice = 500;
 export function sqliteCommandStore(thread: StoreThread): CommandStore {
   return {
     async add(command, options) {
-      const payload = owned(command.payload);
-      const outcome = await thread.call('add', [{ ...command, payload }, options], payload.value.byteLength + 512);
-      // What comes back for a new command is a copy of what the caller holds anyway.
-      return outcome.kind === 'stored' ? { ...outcome, stored: { ...outcome.stored, command } } : outcome;
+      const bytes = command.payload.value.byteLength + 512;
+      const outcome = await thread.call('add', [commandValues(command), addValues(options)], bytes);
+      if (typeof outcome !== 'number') return outcome.kind === 'stored' ? keepCommand(outcome, command) : outcome;
+      const { nowMs: acceptedAtMs, dueAtMs, sentToJournal } = options;
+      const last = { commandId: command.id, clientId: command.clientId, atMs: acceptedAtMs, state: 'queued' } as const;
+      const stored = { command, position: outcome, acceptedAtMs, dueAtMs, sentToJournal, last };
+      return { kind: 'stored', stored, superseded: [] };
     },
     markSent: (marks, journal) => thread.call('markSent', [marks, journal], 64 * marks.length),
     advance: (id, state, atMs) => thread.call('advance', [id, state, atMs], 128),
-    finish(update) {
-      if (update.state !== 'succeeded') return thread.call('finish', [update], 512);
-      const result = owned(update.result);
-      return thread.call('finish', [{ ...update, result }], result.value.byteLength + 512);
+    async finish(update) {
+      const bytes = update.state === 'succeeded' ? update.result.value.byteLength + 512 : 512;
+      return (await thread.call('finish', [endValues(update)], bytes)) ?? update;
     },
     get: (id) => thread.call('get', [id]),
     mailbox: (tenant, clientId, after, limit) => thread.call('mailbox', [tenant, clientId, after, limit]),
@@ -40,7 +43,7 @@ export function sqliteCommandStore(thread: StoreThread): CommandStore {
   };
 }
 
-/** A small view of a large buffer would be sent to the thread with all of the buffer. */
-function owned({ type, value }: Payload): Payload {
-  return { type, value: value.byteLength === value.buffer.byteLength ? value : new Uint8Array(value) };
+/** What comes back for a new command is a copy of what the caller holds anyway. */
+function keepCommand(outcome: Extract<AddOutcome, { kind: 'stored' }>, command: Command): AddOutcome {
+  return { ...outcome, stored: { ...outcome.stored, command } };
 }

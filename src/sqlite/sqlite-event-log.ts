@@ -5,6 +5,7 @@ import type { EventTail } from '../events/event-tail.ts';
 import { dataJson, type KeptEvent } from '../events/kept-event.ts';
 import type { Announcement } from '../tasks/run-store.ts';
 import type { EventRow } from './event-table.ts';
+import { eventValues } from './event-values.ts';
 import type { StoreThread } from './store-thread.ts';
 import { StoredPages } from './stored-pages.ts';
 
@@ -144,7 +145,7 @@ export class SqliteEventLog implements EventLog {
     const { type, atMs } = event;
     const { kept, row } = this.#pend(target, type, atMs, data, producer);
     if (producer) this.#tail.hear(target, producer.id, producer.seq);
-    const stored = this.#thread.call('append', [row, this.#now()], data.length + 256).then(
+    const stored = this.#thread.call('append', [eventValues(row), this.#now()], data.length + 256).then(
       () => {
         if (producer) this.#inFlight.delete(producerKey);
         this.#tail.settle(target, kept, 'kept');

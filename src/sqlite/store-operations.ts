@@ -2,6 +2,7 @@ import type { Database } from 'better-sqlite3';
 import { ArchiveTable } from './archive-table.ts';
 import { CommandTable } from './command-table.ts';
 import { type EventRetention, type EventRow, EventTable } from './event-table.ts';
+import { type EventValues, eventRow } from './event-values.ts';
 import { LeaseTable } from './lease-table.ts';
 import { type EndValues, RunTable } from './run-table.ts';
 
@@ -18,7 +19,7 @@ export function storeOperations(db: Database, retention: EventRetention) {
     advance: commands.advance.bind(commands),
     finish: commands.finish.bind(commands),
     pruneCommands: commands.prune.bind(commands),
-    append: events.append.bind(events),
+    append: (row: EventValues, nowMs: number): void => events.append(eventRow(row), nowMs),
     pruneEvents: events.prune.bind(events),
     beginEpoch: events.beginEpoch.bind(events),
     acquireLease: leases.acquire.bind(leases),

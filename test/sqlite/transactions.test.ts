@@ -6,8 +6,7 @@ import type { Call } from '../../src/sqlite/thread-messages.ts';
 import { Transactions } from '../../src/sqlite/transactions.ts';
 
 const call = (id: number, seq = id): Call => {
-  const row = { channel: 't/a', epoch: 1, seq, type: 'x', atMs: 1, data: '1', producer: undefined, producerSeq: 0 };
-  return [id, 'append', [row, 1]];
+  return [id, 'append', [['t/a', 1, seq, 'x', 1, '1', undefined, 0], 1]];
 };
 const count: Call = [99, 'readEvents', ['t/a', { epoch: 0, seq: 0 }, { epoch: 9, seq: 0 }, 100]];
 
