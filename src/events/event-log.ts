@@ -8,6 +8,8 @@ export interface NewEvent {
   readonly data: unknown | (() => unknown);
   /** True: must outlive the process (where the log can). False: lives in a bounded ring in memory. */
   readonly durable: boolean;
+  /** The data never changes and takes less memory than its text: that is made again where it is read. Default: false. */
+  readonly isLasting?: boolean | undefined;
   /** Who numbered it, so that an event that is sent again is recognised: (`id`, `seq`) is kept at most once. */
   readonly producer?: { readonly id: string; readonly seq: number } | undefined;
   /** About how many bytes `data` holds on to; counts against the limits of memory. Default: 256. */

@@ -7,6 +7,7 @@ export const updateBytes = 256;
 /** A command's step as an event: one object, of which the data is made when somebody reads it. */
 export class CommandEvent implements NewEvent {
   readonly durable: boolean;
+  readonly isLasting = true;
   readonly #commandType: string;
   readonly #update: CommandUpdate;
 

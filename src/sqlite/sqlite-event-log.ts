@@ -61,7 +61,8 @@ export class SqliteEventLog implements EventLog {
     if (refusal) throw refusal;
     const pending = events.map(({ channel, type, atMs, dataJson }) => {
       const target = this.#tail.open(channel);
-      return { target, ...this.#pend(target, type, atMs, dataJson) };
+      const event = { type, atMs, durable: true, data: undefined, bytes: 0 };
+      return { target, ...this.#pend(target, event, dataJson) };
     });
     let isWritten = false;
     try {
@@ -142,8 +143,7 @@ export class SqliteEventLog implements EventLog {
       const message = `data of event ${event.type} is no JSON: ${error instanceof Error ? error.message : error}`;
       return Promise.reject(new HubError('invalid-argument', message, { cause: error }));
     }
-    const { type, atMs } = event;
-    const { kept, row } = this.#pend(target, type, atMs, data, producer);
+    const { kept, row } = this.#pend(target, event, data);
     if (producer) this.#tail.hear(target, producer.id, producer.seq);
     const stored = this.#thread.call('append', [eventValues(row), this.#now()], data.length + 256).then(
       () => {
@@ -165,15 +165,14 @@ export class SqliteEventLog implements EventLog {
   }
 
   /** Gives an event its number; nobody sees it until it is settled. */
-  #pend(
-    target: ChannelTail,
-    type: string,
-    atMs: number,
-    data: string,
-    producer?: NewEvent['producer'],
-  ): { kept: KeptEvent; row: EventRow } {
-    const kept = this.#tail.add(target, { type, atMs, durable: true, data: undefined, bytes: 0 }, 'pending');
-    kept.useDataJson(data);
+  #pend(target: ChannelTail, event: NewEvent, data: string): { kept: KeptEvent; row: EventRow } {
+    const { type, atMs, producer, isLasting = false } = event;
+    const kept = this.#tail.add(
+      target,
+      isLasting ? event : { type, atMs, durable: true, data: undefined, bytes: 0 },
+      'pending',
+    );
+    if (!isLasting) kept.useDataJson(data);
     return {
       kept,
       row: {

@@ -46,7 +46,7 @@ export class StoreThread {
     const { observe: _, ...workerData } = options;
     // From source the thread is TypeScript too, and Node strips the types.
     const file = import.meta.url.endsWith('.ts') ? './thread.ts' : './thread.js';
-    const worker = new Worker(new URL(file, import.meta.url), { workerData, execArgv: process.env.PROFW ? undefined : [], name: 'signalbox-store' });
+    const worker = new Worker(new URL(file, import.meta.url), { workerData, execArgv: [], name: 'signalbox-store' });
     const thread = new StoreThread(worker, options);
     const opened = new Promise<void>((resolve, reject) => {
       worker.once('error', reject);

@@ -163,3 +163,45 @@ test('who watches a live command late is told every step and every item that it 
   ]);
   await hub.close();
 });
+
+test("a queued command's channel tells all that was, also after the hub has let go of the command", async () => {
+  const clock = virtualClock();
+  const log = memoryEventLog({ clock });
+  const hub = new Hub({ clock, log, commands: memoryCommandStore() });
+  const command = testCommand({ whenOffline: 'queue' });
+  for await (const update of hub.send(command)) if (update.state === 'queued') break;
+  expect(types(await eventsOf(log, `command.${command.id}`))).toEqual(['command.queued']);
+  const device = scriptedDevice(hub);
+  await device.hello();
+  device.end((await device.command()).id, 'failed', 'jammed', 'the rotor is jammed');
+  const [ended] = (await collect(hub.watch('default', command.id))).slice(-1);
+  expect(ended).toMatchObject({ state: 'failed' });
+  const life = ['command.queued', 'command.sent', 'command.delivered', 'command.failed'];
+  expect(types(await eventsOf(log, `command.${command.id}`))).toEqual(life);
+  expect(types(await eventsOf(log, 'client.pump-7'))).toEqual(['command.queued', 'client.connected', ...life.slice(1)]);
+  await hub.close();
+});
+
+test('who waits at the channel of a queued command before it is sent is told each step as it is taken', async () => {
+  const clock = virtualClock();
+  const log = memoryEventLog({ clock });
+  const hub = new Hub({ clock, log, commands: memoryCommandStore() });
+  const command = testCommand({ whenOffline: 'queue' });
+  let calls = 0;
+  const stop = log.watch(`default/command.${command.id}`, () => calls++);
+  const device = scriptedDevice(hub);
+  await device.hello();
+  const updates = collect(hub.send(command));
+  device.succeed((await device.command()).id);
+  await updates;
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(calls).toBeGreaterThan(0);
+  stop();
+  expect(types(await eventsOf(log, `command.${command.id}`))).toEqual([
+    'command.queued',
+    'command.sent',
+    'command.delivered',
+    'command.succeeded',
+  ]);
+  await hub.close();
+});
