@@ -11,7 +11,7 @@ const maxGroup = 2000;
 /** A group of so many calls says that there is much to write: the next one begins this many ms after it, at the soonest.
  *  What comes meanwhile shares the pages, the commit and the message with the answers. */
 const busyGroup = 16;
-const busyEveryMs = Number(process.env.GAP ?? 6);
+const busyEveryMs = 6;
 /** Below the streams: on a busy machine those are served first. */
 const niceness = 5;
 
