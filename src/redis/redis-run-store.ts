@@ -94,7 +94,7 @@ export function redisRunStore(
     checkpoint: async ({ id, epoch }, data, nowMs) => (await ask('checkpoint', nowMs, id, epoch, data)) === 1,
     async settle({ id, epoch }, end, nowMs) {
       const error = 'error' in end ? end.error : { code: '', message: '' };
-      const last = end.kind === 'succeeded' ? end.result : end.kind === 'retry' ? end.dueAtMs : '';
+      const last = end.kind === 'succeeded' ? end.result : 'dueAtMs' in end ? (end.dueAtMs ?? '') : '';
       const args = [id, epoch, uniqueId(), end.kind, error.code, error.message, last];
       return someRun((await ask('settle', nowMs, ...args)) as Fields);
     },

@@ -234,7 +234,7 @@ elseif verb == 'settle' then
       redis.call('HSET', runKey(id), 'ecode', code, 'emessage', message)
       queue(id, tonumber(ARGV[10]) + shift)
     else
-      queue(id, now)
+      queue(id, ARGV[10] == '' and now or tonumber(ARGV[10]) + shift)
     end
     unblock(limit)
   end

@@ -266,7 +266,7 @@ export class RunTable {
       case 'retry':
         return this.#again(row, how.dueAtMs, nowMs, how.error);
       case 'released':
-        return this.#again(row, nowMs, nowMs);
+        return this.#again(row, how.dueAtMs ?? nowMs, nowMs);
       default:
         return how satisfies never;
     }

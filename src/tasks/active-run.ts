@@ -22,6 +22,8 @@ export class ActiveRun {
   /** Monotonic ms until which nobody else can have claimed it. */
   #safeUntilMs: number;
   #onStop: (() => void) | undefined;
+  /** Something that it told or kept was not taken, because log or store are away: what it did counts as not done. */
+  isUnkept = false;
   /** Set once its end is decided: nothing that it still tells is taken. */
   isSettling = false;
 

@@ -78,6 +78,8 @@ function endOf(task: Task, active: ActiveRun, thrown: unknown, { clock, random }
   if (stopped?.kind === 'cancelled')
     return { kind: 'cancelled', error: { code: 'cancelled', message: stopped.reason } };
   if (stopped?.kind === 'closing' || stopped?.kind === 'lost') return { kind: 'released' };
+  // Not the task's fault, so it costs none of its attempts.
+  if (active.isUnkept) return { kind: 'released', dueAtMs: clock.now() + Math.round(1000 * (0.5 + random())) };
   const error: RunError =
     stopped?.kind === 'timed-out' ? { code: 'timed-out', message: stopped.what } : runErrorOf(thrown);
   if (stopped?.kind === 'timed-out' && stopped.isFinal) return { kind: 'failed', error };

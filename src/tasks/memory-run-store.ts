@@ -259,7 +259,7 @@ export function memoryRunStore(): RunStore {
           unblock(run);
           break;
         case 'released':
-          queue(run, nowMs, nowMs);
+          queue(run, how.dueAtMs ?? nowMs, nowMs);
           unblock(run);
           break;
         default:

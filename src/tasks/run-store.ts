@@ -80,8 +80,8 @@ export type AttemptEnd =
   | { readonly kind: 'cancelled'; readonly error: RunError }
   /** It failed, and the run is due again. */
   | { readonly kind: 'retry'; readonly error: RunError; readonly dueAtMs: number }
-  /** The worker gives it back: it is due at once, and nobody is to blame. */
-  | { readonly kind: 'released' };
+  /** The worker gives it back, and nobody is to blame: it is due again at `dueAtMs`. Default: at once. */
+  | { readonly kind: 'released'; readonly dueAtMs?: number | undefined };
 
 /** An end after which no attempt comes. */
 export type FinalEnd = Extract<AttemptEnd, { kind: 'succeeded' | 'failed' | 'cancelled' }>;

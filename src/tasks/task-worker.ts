@@ -147,11 +147,11 @@ export class TaskWorker implements EngineWorker {
   readonly sink: StreamSink = {
     append: (event) => {
       const active = this.#standing(event);
-      if (active.isSafe) return this.#append(event);
+      if (active.isSafe) return this.#noted(active, () => this.#append(event));
       // This process stood still for so long that another one may have the run: ask before anything is told.
       return this.#renew().then(() => {
         this.#standing(event);
-        return this.#append(event);
+        return this.#noted(active, () => this.#append(event));
       });
     },
   };
@@ -332,7 +332,7 @@ export class TaskWorker implements EngineWorker {
 
   async checkpoint(active: ActiveRun, data: string): Promise<void> {
     const { store, clock } = this.#options;
-    if (await store.checkpoint(active.claim, data, clock.now())) return;
+    if (await this.#noted(active, () => store.checkpoint(active.claim, data, clock.now()))) return;
     active.stop({ kind: 'lost' });
     throw lost(active.run.id);
   }
@@ -342,6 +342,21 @@ export class TaskWorker implements EngineWorker {
     if (!active || active.claim.epoch !== fence.epoch || active.isSettling || active.stopped?.kind === 'lost')
       throw lost(fence?.runId ?? 'unknown');
     return active;
+  }
+
+  /** Notes what could not be kept because log or store are away. */
+  #noted<T extends Promise<unknown> | undefined>(active: ActiveRun, keep: () => T): T {
+    const note = (error: unknown): void => {
+      if (toHubError(error).code === 'unavailable') active.isUnkept = true;
+    };
+    try {
+      const kept = keep();
+      kept?.catch(note);
+      return kept;
+    } catch (error) {
+      note(error);
+      throw error;
+    }
   }
 
   #append({ tenant, channel, type, data, atMs, durable }: StreamEvent): Promise<void> | undefined {

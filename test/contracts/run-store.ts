@@ -218,6 +218,16 @@ export function runStoreContract(name: string, open: () => Promise<{ store: RunS
       expect((await claim(store, { nowMs: 2100 })).runs).toMatchObject([{ epoch: 2, failures: 0, crashes: 0 }]);
     });
 
+    test('a run that its worker gives back for later is due then', async () => {
+      const store = await opened();
+      await add(store);
+      const [first] = (await claim(store)).runs;
+      const end = { kind: 'released', dueAtMs: 3000 } as const;
+      expect(await store.settle(claimOf(first!), end, 2100)).toMatchObject({ state: 'queued', dueAtMs: 3000 });
+      expect(await claim(store, { nowMs: 2900 })).toMatchObject({ runs: [], nextDueMs: 3000 });
+      expect((await claim(store, { nowMs: 3000 })).runs).toMatchObject([{ epoch: 2, failures: 0, crashes: 0 }]);
+    });
+
     test('a waiting run is cancelled at once, a running one is told with its next renewal', async () => {
       const store = await opened();
       const running = await add(store);

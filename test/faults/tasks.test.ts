@@ -80,7 +80,7 @@ test(
     writeFileSync(ledger, '');
     const definitions = path.join(import.meta.dirname, 'support/task-definitions.ts');
     const hub = await HubProcess.start({ data: path.join(data, 'store'), tasks: [definitions], preset: 'test' });
-    const [runs, steps, kills] = [size(12, 60), 8, size(4, 200)];
+    const [runs, steps, kills] = [size(12, 200), 8, size(4, 200)];
     const ids: string[] = [];
     const watchers: Promise<string[]>[] = [];
     const trigger = async (n: number): Promise<void> => {

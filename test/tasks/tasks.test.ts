@@ -582,6 +582,44 @@ describe('a worker', () => {
     expect(facts.filter(({ kind }) => kind === 'tasks-failed')).toHaveLength(3);
   });
 
+  test.each(['log', 'store'])(
+    'whose %s is away for a while does the run again, at no cost of its attempts',
+    async (what) => {
+      const clock = virtualClock();
+      const log = memoryEventLog({ clock });
+      const store = memoryRunStore();
+      let failures = 2;
+      const isAway = (): boolean => failures-- > 0;
+      const away = new HubError('unavailable', 'Redis is away');
+      const lameLog = {
+        ...log,
+        append: (...[channel, event]: Parameters<typeof log.append>) =>
+          event.type === 'data' && isAway() ? Promise.reject(away) : log.append(channel, event),
+      };
+      const lameStore = {
+        ...store,
+        checkpoint: (...args: Parameters<typeof store.checkpoint>) =>
+          isAway() ? Promise.reject(away) : store.checkpoint(...args),
+      };
+      const task = defineTask({
+        id: 'patient',
+        input,
+        async run(_, ctx) {
+          // It need not look at what becomes of it.
+          if (what === 'log') ctx.data(1);
+          else await ctx.checkpoint(1);
+          return ctx.attempt;
+        },
+      });
+      const given = what === 'log' ? { log: lameLog, store } : { log, store: lameStore };
+      const { tasks } = await taskRig([task], { clock, ...given });
+      const handle = await tasks.trigger(task, { width: 1 });
+      for (let i = 0; i < 10; i++) await clock.advance(500);
+      expect(await handle.result()).toBe(3);
+      expect(await handle.snapshot()).toMatchObject({ failures: 0, crashes: 0 });
+    },
+  );
+
   test('tells an end that the log did not take once it does', async () => {
     const clock = virtualClock();
     const log = memoryEventLog({ clock });
