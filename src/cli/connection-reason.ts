@@ -10,7 +10,7 @@ export function connectionReason(message: string): string {
 }
 
 const hints: readonly (readonly [RegExp, string])[] = [
-  [/\bECONNREFUSED\b|\bENOENT\b.*\.sock/, 'is the hub running there?'],
+  [/^(?!Redis ).*(?:\bECONNREFUSED\b|\bENOENT\b.*\.sock)/s, 'is the hub running there?'],
   [/Failed to connect$/, 'does it speak TLS? Then use --tls or --tls-ca'],
   [/TLS: wrong version number$/, 'it does not speak TLS: leave out --tls, --tls-ca and --tls-cert'],
   [/alert certificate required$|alert bad certificate$/, 'it wants a client certificate: --tls-cert and --tls-key'],

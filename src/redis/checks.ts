@@ -34,9 +34,9 @@ export async function checkServer(connection: RedisConnection, durability: Redis
     if (value('aof_enabled') === '0')
       refuse(
         `keeps no log (appendonly no): a restart would lose commands that were accepted. Set it with "redis-cli CONFIG ` +
-          `SET appendonly yes", and in redis.conf; or accept the loss by name: redisDurability "none".`,
+          `SET appendonly yes", and in redis.conf; or accept the loss by name: redisDurability "none" (--redis-durability none).`,
       );
-    if (durability === 'replicated' && !(Number(value('connected_slaves')) > 0))
+    if (durability === 'replicated' && !hasReplica(info))
       advice.push('no replica is connected: until one is, every write that waits for a replica fails');
   }
   if (durability !== 'none' && (await connection.config('appendfsync')) === 'no')
@@ -45,6 +45,18 @@ export async function checkServer(connection: RedisConnection, durability: Redis
     );
   return advice;
 }
+
+/** Refuses a Redis without replica, where the start itself has to write to one. Throws `unavailable`. */
+export async function checkReplica(connection: RedisConnection): Promise<void> {
+  if ((await connection.info()).every(hasReplica)) return;
+  throw new HubError(
+    'unavailable',
+    `Redis at ${connection.settings.place} has no replica, and redisDurability "replicated" makes each write wait for one. ` +
+      'Connect one ("redis-cli REPLICAOF <host> <port>" at the replica), or use "stored".',
+  );
+}
+
+const hasReplica = (info: string): boolean => /^connected_slaves:[1-9]/m.test(info);
 
 function isOlder(version: string): boolean {
   const [major = 0, minor = 0] = version.split('.').map(Number);

@@ -281,8 +281,14 @@ async function ready<C extends Redis | Cluster>(client: C, { place, clock }: Con
     return client;
   } catch (cause) {
     client.disconnect();
-    const { message } = cause as Error;
-    const hint = /ECONNREFUSED|ENOTFOUND|EAI_AGAIN/.test(message) ? ' Is it running, and is the address right?' : '';
-    throw new HubError('unavailable', `Redis at ${place} cannot be reached: ${message}.${hint}`, { cause });
+    throw new HubError('unavailable', `Redis at ${place} ${refusal((cause as Error).message)}`, { cause });
   }
+}
+
+/** Why it did not open, and what to do about it. */
+function refusal(message: string): string {
+  if (message.startsWith('NOAUTH')) return 'wants a password: write redis://:password@host:6379 or user:password@';
+  if (message.startsWith('WRONGPASS')) return `does not take this user and password (${message})`;
+  const hint = /ECONNREFUSED|ENOTFOUND|EAI_AGAIN/.test(message) ? ' Is it running, and is the address right?' : '';
+  return `cannot be reached: ${message.replace(/\.$/, '')}.${hint}`;
 }

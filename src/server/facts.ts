@@ -17,6 +17,7 @@ export type ProcessFact =
       readonly auth: string;
     }
   | { readonly kind: 'server-open'; readonly message: string }
+  | { readonly kind: 'server-advice'; readonly message: string }
   | { readonly kind: 'server-draining'; readonly timeoutMs: number }
   | { readonly kind: 'server-closed' }
   | { readonly kind: 'server-close-failed'; readonly part: string; readonly message: string; readonly cause: unknown };

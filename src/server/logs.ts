@@ -99,6 +99,7 @@ const levels: Record<ServerFact['kind'], Level> = {
   'redis-trouble': 'warn',
   'server-ready': 'info',
   'server-open': 'warn',
+  'server-advice': 'warn',
   'server-draining': 'info',
   'server-closed': 'info',
   'server-close-failed': 'error',

@@ -225,6 +225,7 @@ export function serverMetrics(readings: MetricReadings = {}): Metrics {
       case 'grpc-closed':
       case 'server-ready':
       case 'server-open':
+      case 'server-advice':
       case 'server-draining':
       case 'server-closed':
       case 'server-close-failed':

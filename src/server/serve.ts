@@ -257,6 +257,11 @@ function announce({
       kind: 'server-open',
       message: 'no tokens are asked for: everybody on this machine may command devices (--auth jwt changes that)',
     });
+  if (membership && options.auth === 'jwt' && (options.authSecretFile ?? options.authJwks) === undefined)
+    observe({
+      kind: 'server-advice',
+      message: `tokens are signed with the secret in ${options.data}: nodes with another one refuse them; give all the same authSecretFile`,
+    });
   const addresses = { grpc: grpc?.addresses ?? [], http: gateway?.urls ?? [] };
   observe({ kind: 'server-ready', ...addresses, auth: options.auth });
   const { drainTimeoutMs: timeoutMs, drainReconnectAfterMs: reconnectAfterMs, drainSpreadMs: spreadMs } = options;

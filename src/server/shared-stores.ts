@@ -1,4 +1,5 @@
 import { memoryCommandStore } from '../hub/index.ts';
+import { checkReplica } from '../redis/checks.ts';
 import { openBullMqEngine, openRedis } from '../redis/index.ts';
 import { openSharedClock } from '../redis/shared-clock.ts';
 import { sharedSecret } from '../redis/shared-secret.ts';
@@ -16,6 +17,7 @@ export async function openShared(
 ): Promise<Stores> {
   const store = parts.add('redis', await openRedis({ url, prefix, durability, observe }), (each) => each.close());
   const { commands, directory, log, leases, runs, connection } = store;
+  if (durability === 'replicated') await checkReplica(connection);
   const taskEngine = engine === 'bullmq' ? await openBullMqEngine(connection) : store.taskEngine;
   // A worker is no node: it holds no devices, and leaves their commands to those who do.
   if (role === 'worker') return { log, commands: memoryCommandStore(), runs, taskEngine, leases };

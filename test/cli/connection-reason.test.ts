@@ -7,6 +7,11 @@ const openssl = (what: string) =>
 
 test.each([
   [
+    'a Redis that is not there',
+    'Redis at 127.0.0.1:1 cannot be reached: connect ECONNREFUSED 127.0.0.1:1. Is it running, and is the address right?',
+    'Redis at 127.0.0.1:1 cannot be reached: connect ECONNREFUSED 127.0.0.1:1. Is it running, and is the address right?',
+  ],
+  [
     'nobody listens',
     grpcSays('Error: connect ECONNREFUSED 127.0.0.1:1'),
     'connect ECONNREFUSED 127.0.0.1:1 (is the hub running there?)',

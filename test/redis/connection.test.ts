@@ -36,6 +36,9 @@ describeNeeding('redis', 'a connection to Redis', () => {
       message: expect.stringContaining(`127.0.0.1:${server.port}`),
     });
     await server.restart({ settings: { requirepass: 'secret' } });
+    await expect(RedisConnection.open({ url: server.url })).rejects.toMatchObject({
+      message: expect.stringContaining('wants a password: write redis://:password@host'),
+    });
     await expect(RedisConnection.open({ url: `redis://:wrong@127.0.0.1:${server.port}` })).rejects.toMatchObject({
       code: 'unavailable',
       message: expect.stringContaining('WRONGPASS'),

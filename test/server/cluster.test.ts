@@ -1,8 +1,11 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { connectDevice, type Device } from '../../src/device/index.ts';
 import { grpcTransport, hubClients } from '../../src/grpc/index.ts';
 import type { CommandUpdate } from '../../src/protocol/command.ts';
-import { type SignalboxServer, serve } from '../../src/server/index.ts';
+import { type ServeOptions, type SignalboxServer, serve } from '../../src/server/index.ts';
 import { collect, testCommand } from '../../src/testing/index.ts';
 import { RedisServer } from '../support/redis.ts';
 
@@ -78,4 +81,38 @@ test('any caller reaches any device by any node, live and queued, watches and fi
     await hub.close();
     await transport.close();
   }
+});
+
+test('a Redis that cannot keep what is promised is refused at the start, with what to do', async () => {
+  const weak = await RedisServer.start({ settings: { appendonly: 'no' } });
+  onTestFinished(() => weak.close());
+  const start = (more: ServeOptions) =>
+    serve({ grpc: '127.0.0.1:0', http: false, preset: 'test', ...more }, { sources: { env: {}, cwd: '/' } });
+  await expect(start({ redis: weak.url })).rejects.toMatchObject({
+    code: 'unavailable',
+    message: expect.stringMatching(/keeps no log.*CONFIG SET appendonly yes.*--redis-durability none/),
+  });
+  await expect(start({ redis: redis.url, redisDurability: 'replicated' })).rejects.toMatchObject({
+    code: 'unavailable',
+    message: expect.stringMatching(/has no replica.*REPLICAOF.*"stored"/),
+  });
+  // By name the loss is accepted.
+  const server = await start({ redis: weak.url, redisDurability: 'none' });
+  await server.close();
+});
+
+test('nodes with secrets of their own are told that tokens of one are no good at another', async () => {
+  const data = mkdtempSync(join(tmpdir(), 'signalbox-cluster-'));
+  onTestFinished(() => rmSync(data, { recursive: true, force: true }));
+  const advice: unknown[] = [];
+  const start = async (more: ServeOptions) => {
+    const options = { redis: redis.url, grpc: '127.0.0.1:0', http: false, preset: 'test', auth: 'jwt', data } as const;
+    const observe = (fact: { kind: string }) => fact.kind === 'server-advice' && advice.push(fact);
+    const server = await serve({ ...options, ...more }, { sources: { env: {}, cwd: '/' }, observe });
+    await server.close();
+  };
+  await start({});
+  expect(advice).toEqual([{ kind: 'server-advice', message: expect.stringContaining('authSecretFile') }]);
+  await start({ authSecretFile: join(data, 'jwt.secret') });
+  expect(advice).toHaveLength(1);
 });
