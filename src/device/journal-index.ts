@@ -1,5 +1,6 @@
 import { HubError } from '../errors.ts';
 import { Deque } from '../flow/deque.ts';
+import { TransitMap } from '../flow/transit-map.ts';
 import type { JournalEntry } from './journal.ts';
 
 /** How much of the past a journal keeps to recognise repeated command ids. */
@@ -22,9 +23,9 @@ interface Acknowledged {
 export class JournalIndex {
   readonly #maxEntries: number;
   readonly #maxResultBytes: number;
-  readonly #open = new Map<string, JournalEntry>();
-  readonly #acknowledged = new Map<string, Acknowledged>();
-  // By age. Queues beside the map, as a map's oldest key is slow to find once many were deleted before it.
+  readonly #open = new TransitMap<JournalEntry>();
+  readonly #acknowledged = new TransitMap<Acknowledged>();
+  /** By age. */
   readonly #aging = new Deque<Acknowledged>();
   readonly #answered = new Deque<Acknowledged>();
   #answerBytes = 0;
@@ -52,14 +53,13 @@ export class JournalIndex {
 
   retire(commandIds: readonly string[]): void {
     for (const commandId of commandIds) {
-      const entry = this.#open.get(commandId);
-      this.#open.delete(commandId);
+      const entry = this.#open.delete(commandId);
       if (entry?.result) this.#keep({ ...entry, state: 'acknowledged', result: entry.result });
     }
   }
 
   unacknowledged(): JournalEntry[] {
-    return [...this.#open.values()];
+    return this.#open.values();
   }
 
   /** Acknowledged entries, oldest first. */

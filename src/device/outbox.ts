@@ -1,5 +1,6 @@
 import { HubError } from '../errors.ts';
 import { Deque } from '../flow/deque.ts';
+import { TransitMap } from '../flow/transit-map.ts';
 import { encodeEnvelope, upTag } from '../protocol/hot-frames.ts';
 
 /** What a numbered frame carries. */
@@ -50,7 +51,8 @@ export class Outbox {
   #firstSent = 1;
   #bytes = 0;
   #wasFull = false;
-  #unackedResults = new Set<string>();
+  /** Of the commands whose results are here. */
+  readonly #unackedResults = new TransitMap<true>();
   #send: ((bytes: Buffer) => boolean) | undefined;
   #isWritable = false;
   #received = 0;
@@ -86,7 +88,7 @@ export class Outbox {
   }
 
   /** Ids of the commands whose results are here. */
-  get results(): ReadonlySet<string> {
+  get results(): Pick<TransitMap<true>, 'has' | 'size' | 'keys'> {
     return this.#unackedResults;
   }
 
@@ -94,7 +96,7 @@ export class Outbox {
   offer(parcel: Parcel): void {
     this.#unsent.push(parcel);
     this.#bytes += parcel.body.length + envelopeBytes;
-    if (parcel.kind === 'result') this.#unackedResults.add(parcel.subject);
+    if (parcel.kind === 'result') this.#unackedResults.set(parcel.subject, true);
     if (this.isFull) this.#wasFull = true;
     this.#flush();
   }

@@ -1,6 +1,7 @@
 import { inspect } from 'node:util';
 import { HubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
+import { TransitMap } from '../flow/transit-map.ts';
 import { clip } from '../protocol/checks.ts';
 import { encodeMessage } from '../protocol/codec.ts';
 import type { CommandError, Payload, Progress, TerminalState } from '../protocol/command.ts';
@@ -38,7 +39,7 @@ const progressEveryMs = 100;
 /** Runs commands: in order of arrival, so many at once, each at most once. */
 export class Runner implements JobHost {
   readonly #options: RunnerOptions;
-  readonly #jobs = new Map<string, Job>();
+  readonly #jobs = new TransitMap<Job>();
   readonly #ready = new Ready();
   readonly #roomWaiters = new Map<Job, () => void>();
   #newJobs: Job[] = [];
@@ -74,7 +75,7 @@ export class Runner implements JobHost {
 
   /** Ids whose result is still to come, or is not acknowledged. */
   inFlight(): string[] {
-    const ids = new Set(this.#options.outbox.results);
+    const ids = new Set(this.#options.outbox.results.keys());
     for (const job of this.#jobs.values()) if (job.phase !== 'waiting') ids.add(job.commandId);
     return [...ids];
   }
@@ -100,7 +101,7 @@ export class Runner implements JobHost {
 
   /** Forgets commands that were not begun: the hub sends again what it still wants. */
   dropWaiting(): void {
-    for (const job of [...this.#jobs.values()]) if (job.phase === 'waiting') this.#remove(job);
+    for (const job of this.#jobs.values()) if (job.phase === 'waiting') this.#remove(job);
   }
 
   /** Takes nothing more, and forgets what was not begun. */

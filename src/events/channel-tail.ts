@@ -3,6 +3,17 @@ import { KeptEvent, overheadBytes } from './kept-event.ts';
 
 /** A source has this many steps. */
 const steps = 8;
+/** Added to the number of a step whose source was packed. */
+const packed = 8;
+/** So many numbers of steps there are, packed or not: what is left is their age. */
+const kinds = 16;
+/** A step of a packed source weighs less than this; above it stands where in its page the source is, in eights of bytes. */
+const maxPackedWeight = 2048;
+/** The first page is small: most channels never fill it. In bytes. */
+const firstPageBytes = 512;
+const pageBytes = 4096;
+/** So many of the newest entries are looked at for the other steps of a source that is packed. */
+const lookBack = 32;
 
 /** Limits of one channel's ring. */
 export interface RingLimits {
@@ -32,19 +43,23 @@ export class ChannelTail {
   /** Highest number kept from each producer, least recently heard first. */
   producers: Map<string, number> | undefined = undefined;
   isWakeQueued = false;
-  /** A ring: events, and steps that become events when they are read. */
-  #entries: (KeptEvent | StepSource | undefined)[] = [];
+  /** A ring: events, and sources of steps that become events when they are read, or the pages into which these were packed. */
+  #entries: (KeptEvent | StepSource | Uint8Array | undefined)[] = [];
   /** What is known of a step: its number, and above that its age. -1 for events. */
   #steps: number[] = [];
   /** What a step weighs. To ask its source again would mean to touch it long after it has left every cache. */
   #weights: number[] = [];
+  /** Where sources are packed that are over. An old page is kept by its entries alone. */
+  #page: Uint8Array | undefined = undefined;
+  #pageUsed = 0;
+  #unpack: StepSource['unpack'] | undefined = undefined;
   /** Where the oldest entry is. */
   #head = 0;
   size = 0;
-  #page: EventPage | undefined = undefined;
-  #pageAfter = -1;
-  #pageLimit = 0;
-  #pageVisible = -1;
+  #read: EventPage | undefined = undefined;
+  #readAfter = -1;
+  #readLimit = 0;
+  #readVisible = -1;
 
   constructor(key: string, epoch: number, base: number) {
     this.key = key;
@@ -70,7 +85,8 @@ export class ChannelTail {
 
   /** Takes a step with the next number. `age`: seconds since the log began. */
   pushStep(source: StepSource, step: number, age: number): void {
-    this.#add(source, age * steps + step, overheadBytes + source.bytesOf(step));
+    this.#add(source, age * kinds + step, overheadBytes + source.bytesOf(step));
+    if (source.isOver) this.#pack(source);
   }
 
   /** Lets readers see everything up to the first event that is still being stored. True if there was anything new. */
@@ -93,8 +109,8 @@ export class ChannelTail {
   /** Events after `after`, which must not be before the ring: at most `limit`, and none beyond a hole. */
   page(after: number, limit: number): EventPage {
     // Many watchers stand at the same place: they share one page.
-    if (this.#page && this.#pageAfter === after && this.#pageLimit === limit && this.#pageVisible === this.visible)
-      return this.#page;
+    if (this.#read && this.#readAfter === after && this.#readLimit === limit && this.#readVisible === this.visible)
+      return this.#read;
     let from = after;
     while (from < this.visible && this.#stateOf(from + 1) === 'lost') from++;
     let to = from;
@@ -108,10 +124,10 @@ export class ChannelTail {
       next: { epoch: this.epoch, seq: to },
       atEnd: to === this.visible,
     };
-    this.#page = page;
-    this.#pageAfter = after;
-    this.#pageLimit = limit;
-    this.#pageVisible = this.visible;
+    this.#read = page;
+    this.#readAfter = after;
+    this.#readLimit = limit;
+    this.#readVisible = this.visible;
     return page;
   }
 
@@ -126,14 +142,18 @@ export class ChannelTail {
 
   #ageOf(place: number): number {
     const step = this.#steps[place]!;
-    return step >= 0 ? Math.floor(step / steps) : (this.#entries[place] as KeptEvent).keptAt;
+    return step >= 0 ? Math.floor(step / kinds) : (this.#entries[place] as KeptEvent).keptAt;
   }
 
   #eventAt(place: number, seq: number): KeptEvent {
     const known = this.#steps[place]!;
     if (known < 0) return this.#entries[place] as KeptEvent;
-    const source = this.#entries[place] as StepSource;
-    const event = new KeptEvent(this, seq, source.eventOf(known % steps), Math.floor(known / steps), 'kept');
+    const entry = this.#entries[place] as StepSource | Uint8Array;
+    const source =
+      entry instanceof Uint8Array
+        ? this.#unpack!(entry, 8 * Math.floor(this.#weights[place]! / maxPackedWeight))
+        : entry;
+    const event = new KeptEvent(this, seq, source.eventOf(known % steps), Math.floor(known / kinds), 'kept');
     this.#entries[place] = event;
     this.#steps[place] = -1;
     return event;
@@ -150,6 +170,31 @@ export class ChannelTail {
     this.last++;
   }
 
+  /** Puts a source that is over into a page, and lets go of it. */
+  #pack(source: StepSource): void {
+    const newest = (this.#head + this.size - 1) & (this.#entries.length - 1);
+    if (this.#weights[newest]! >= maxPackedWeight) return;
+    let at = this.#pageUsed;
+    let end = this.#page === undefined ? 0 : source.pack(this.#page, at);
+    for (const bytes of this.#page === undefined ? [firstPageBytes, pageBytes] : [pageBytes]) {
+      if (end > 0) break;
+      const page = new Uint8Array(bytes);
+      at = 0;
+      end = source.pack(page, at);
+      if (end > 0) this.#page = page;
+    }
+    if (end === 0) return;
+    this.#pageUsed = (end + 7) & ~7;
+    this.#unpack = source.unpack;
+    for (let back = Math.min(this.size, lookBack) - 1; back >= 0; back--) {
+      const place = (newest - back) & (this.#entries.length - 1);
+      if (this.#entries[place] !== source) continue;
+      this.#entries[place] = this.#page;
+      this.#steps[place]! += packed;
+      this.#weights[place]! += (at / 8) * maxPackedWeight;
+    }
+  }
+
   #widen(): void {
     const { length } = this.#entries;
     const inOrder = <T>(ring: T[]): T[] => [...ring.slice(this.#head), ...ring.slice(0, this.#head)];
@@ -161,11 +206,13 @@ export class ChannelTail {
   }
 
   #dropOldest(): void {
-    const isStep = this.#steps[this.#head]! >= 0;
-    this.bytes -= isStep ? this.#weights[this.#head]! : (this.#entries[this.#head] as KeptEvent).bytes;
+    const step = this.#steps[this.#head]!;
+    const weight = this.#weights[this.#head]!;
+    if (step < 0) this.bytes -= (this.#entries[this.#head] as KeptEvent).bytes;
+    else this.bytes -= (step & packed) === 0 ? weight : weight % maxPackedWeight;
     this.#entries[this.#head] = undefined;
     this.#head = (this.#head + 1) & (this.#entries.length - 1);
     this.size--;
-    this.#page = undefined;
+    this.#read = undefined;
   }
 }

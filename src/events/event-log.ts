@@ -21,6 +21,12 @@ export interface StepSource {
   /** About how many bytes the event of `step` holds on to. The same whenever it is asked. */
   bytesOf(step: number): number;
   eventOf(step: number): NewEvent;
+  /** No step comes after the newest one. */
+  readonly isOver: boolean;
+  /** Of one that is over: writes all that its events need into `page` at `at`. Where that ended; 0 if it does not fit. */
+  pack(page: Uint8Array, at: number): number;
+  /** Makes the same of what `pack` has written. The same function for all sources of one channel. */
+  readonly unpack: (page: Uint8Array, at: number) => StepSource;
 }
 
 /** An event as it stands in a channel. */

@@ -48,6 +48,8 @@ export class EventTail {
   readonly #commands: Shelf = { channels: new Map(), byAge: new Deque(), forgotten: 0 };
   readonly #others: Shelf = { channels: new Map(), byAge: new Deque(), forgotten: 0 };
   readonly #startedAtMs: number;
+  /** To which an event was added last. */
+  #newest: ChannelTail | undefined;
   #woken: ChannelTail[] = [];
   #bytes = 0;
   #opened = 0;
@@ -87,6 +89,8 @@ export class EventTail {
   }
 
   find(key: string): ChannelTail | undefined {
+    // Several steps of one command come in a row: they need not look for their channel anew.
+    if (this.#newest?.key === key) return this.#newest;
     return this.#others.channels.get(key) ?? this.#commands.channels.get(key);
   }
 
@@ -127,6 +131,7 @@ export class EventTail {
   }
 
   #added(tail: ChannelTail, isKept: boolean): void {
+    this.#newest = tail;
     tail.touchedAt = this.#opened;
     if (isKept && tail.visible === tail.last - 1) {
       tail.visible = tail.last;
@@ -231,6 +236,7 @@ export class EventTail {
       channels.clear();
       byAge.clear();
     }
+    this.#newest = undefined;
     this.#woken = [];
     this.#bytes = 0;
   }
@@ -288,6 +294,7 @@ export class EventTail {
 
   #forget(shelf: Shelf, tail: ChannelTail): void {
     shelf.channels.delete(tail.key);
+    if (this.#newest === tail) this.#newest = undefined;
     shelf.forgotten = Math.max(shelf.forgotten, tail.last);
     this.#bytes -= tail.countedBytes;
     tail.countedBytes = 0;

@@ -12,8 +12,8 @@ export class Acknowledgements {
   readonly #urgent: Batch;
 
   constructor(clock: Clock) {
-    this.#lazy = new Batch(clock, lazyMs);
-    this.#urgent = new Batch(clock, urgentMs);
+    this.#lazy = new Batch(clock, lazyMs, 1);
+    this.#urgent = new Batch(clock, urgentMs, 2);
   }
 
   owe(session: Session, isUrgent: boolean): void {
@@ -29,26 +29,34 @@ export class Acknowledgements {
 class Batch {
   readonly #clock: Clock;
   readonly #afterMs: number;
-  readonly #sessions = new Set<Session>();
+  #sessions: Session[] = [];
+  readonly #mark: number;
   #letGo: (() => void) | undefined;
 
-  constructor(clock: Clock, afterMs: number) {
+  /** `mark`: a bit that a session has while it is in here. */
+  constructor(clock: Clock, afterMs: number, mark: number) {
     this.#clock = clock;
     this.#afterMs = afterMs;
+    this.#mark = mark;
   }
 
   add(session: Session): void {
-    this.#sessions.add(session);
+    if ((session.owes & this.#mark) !== 0) return;
+    session.owes |= this.#mark;
+    this.#sessions.push(session);
     this.#letGo ??= this.#clock.after(this.#afterMs, () => {
       this.#letGo = undefined;
-      const sessions = [...this.#sessions];
-      this.#sessions.clear();
-      for (const due of sessions) due.acknowledge();
+      const sessions = this.#sessions;
+      this.#sessions = [];
+      for (const due of sessions) {
+        due.owes &= ~this.#mark;
+        due.acknowledge();
+      }
     });
   }
 
   close(): void {
     this.#letGo?.();
-    this.#sessions.clear();
+    this.#sessions = [];
   }
 }

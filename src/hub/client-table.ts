@@ -5,6 +5,7 @@ import { guarded } from './options.ts';
 /** Every client that this hub knows, by tenant and id. Those that are away and have nothing pending are forgotten, oldest first. */
 export class ClientTable {
   readonly #byTenant = new Map<string, Map<string, Client>>();
+  #last: Client | undefined;
   /** Away with nothing pending, oldest first. */
   readonly #away = new Set<Client>();
   readonly #listeners = new Set<{ readonly tenant: string; readonly listener: (client: ClientInfo) => void }>();
@@ -17,7 +18,11 @@ export class ClientTable {
   }
 
   get(tenant: string, clientId: string): Client | undefined {
-    return this.#byTenant.get(tenant)?.get(clientId);
+    // Most often the one that was asked for just now: a result's client gets its next command.
+    const last = this.#last;
+    if (last !== undefined && last.id === clientId && last.tenant === tenant) return last;
+    this.#last = this.#byTenant.get(tenant)?.get(clientId);
+    return this.#last;
   }
 
   getOrAdd(tenant: string, clientId: string): Client {
@@ -80,6 +85,7 @@ export class ClientTable {
   };
 
   #forget({ tenant, id }: Client): void {
+    this.#last = undefined;
     const clients = this.#byTenant.get(tenant);
     if (clients?.delete(id) && clients.size === 0) this.#byTenant.delete(tenant);
   }

@@ -230,8 +230,8 @@ export class CommandLife {
   close(): void {
     this.#isClosed = true;
     for (const wake of [...this.#paused]) wake();
-    for (const pending of [...this.registry])
-      if (!pending.isQueued && !pending.hasEnded) void this.#endForTime(pending, 'hub-closed', 'the hub was closed');
+    for (const pending of this.registry.open())
+      if (!pending.isQueued) void this.#endForTime(pending, 'hub-closed', 'the hub was closed');
   }
 
   /** Time is over: what was surely not begun is expired, what may be repeated too; anything else is unknown. */

@@ -1,32 +1,14 @@
+import { hashOf } from '../flow/hash.ts';
+import { TransitMap } from '../flow/transit-map.ts';
+import { EndedCommands } from './ended-commands.ts';
 import type { PendingCommand } from './pending-command.ts';
 
 /** Commands that ended at about the same time: remembered one by one, forgotten all at once. */
-class Generation {
-  readonly byId = new Map<string, PendingCommand>();
-  readonly byKey = new Map<string, PendingCommand>();
-  bytes = 0;
-  /** One bit for all ids of one hash. Nearly every id that is asked for is new: a look into this little table says so. */
-  readonly #mayHold = new Uint8Array(2 ** hashBits / 8);
-
-  find(id: string): PendingCommand | undefined {
-    const hash = hashOf(id);
-    return (this.#mayHold[hash >> 3]! & (1 << (hash & 7))) === 0 ? undefined : this.byId.get(id);
-  }
-
-  add(id: string, pending: PendingCommand): void {
-    const hash = hashOf(id);
-    this.#mayHold[hash >> 3]! |= 1 << (hash & 7);
-    this.byId.set(id, pending);
-  }
-}
-
-const hashBits = 17;
-
-/** Of the beginning of an id, which is random in those that our callers make; others only cost a look more. */
-function hashOf(id: string): number {
-  let hash = 0;
-  for (let i = Math.min(id.length, 8) - 1; i >= 0; i--) hash = (hash * 31 + id.charCodeAt(i)) | 0;
-  return (hash ^ (hash >>> hashBits)) & (2 ** hashBits - 1);
+interface Generation {
+  readonly commands: EndedCommands;
+  /** Ids by idempotency key. */
+  readonly ids: Map<string, string>;
+  bytes: number;
 }
 
 /**
@@ -36,10 +18,10 @@ function hashOf(id: string): number {
  * of what the limits allow is remembered.
  */
 export class CommandRegistry {
-  readonly #open = new Map<string, PendingCommand>();
-  readonly #openByKey = new Map<string, PendingCommand>();
-  #young = new Generation();
-  #old = new Generation();
+  readonly #open = new TransitMap<PendingCommand>();
+  readonly #openByKey = new TransitMap<PendingCommand>();
+  #young: Generation = { commands: new EndedCommands(), ids: new Map(), bytes: 0 };
+  #old: Generation = { commands: new EndedCommands(), ids: new Map(), bytes: 0 };
   readonly #maxEnded: number;
   readonly #maxEndedBytes: number;
 
@@ -49,18 +31,23 @@ export class CommandRegistry {
     this.#maxEndedBytes = limits.maxEndedBytes / 2;
   }
 
+  /** One that has ended may be made anew for each who asks. */
   get(id: string): PendingCommand | undefined {
-    return this.#open.get(id) ?? this.#young.find(id) ?? this.#old.find(id);
+    const hash = hashOf(id);
+    return this.#open.get(id, hash) ?? this.#young.commands.get(id, hash) ?? this.#old.commands.get(id, hash);
   }
 
   /** The live command that was accepted with this key. */
   withKey(tenant: string, clientId: string, key: string): PendingCommand | undefined {
     const name = liveKey(tenant, clientId, key);
-    return this.#openByKey.get(name) ?? this.#young.byKey.get(name) ?? this.#old.byKey.get(name);
+    const open = this.#openByKey.get(name);
+    if (open !== undefined) return open;
+    const id = this.#young.ids.get(name) ?? this.#old.ids.get(name);
+    return id === undefined ? undefined : this.get(id);
   }
 
   add(pending: PendingCommand): void {
-    this.#open.set(pending.id, pending);
+    this.#open.set(pending.id, pending, pending.hash);
     const key = keyOf(pending);
     if (key !== undefined) this.#openByKey.set(key, pending);
   }
@@ -68,34 +55,46 @@ export class CommandRegistry {
   /** Keeps an ended command for a while. */
   ended(pending: PendingCommand): void {
     const key = keyOf(pending);
-    this.#open.delete(pending.id);
+    this.#open.delete(pending.id, pending.hash);
     if (key !== undefined) this.#openByKey.delete(key);
     const bytes = bytesOf(pending);
     if (this.#maxEnded === 0 || bytes > this.#maxEndedBytes) return;
-    if (this.#young.byId.size >= this.#maxEnded || this.#young.bytes + bytes > this.#maxEndedBytes) {
-      this.#old = this.#young;
-      this.#young = new Generation();
-    }
+    if (this.#young.commands.size >= this.#maxEnded || this.#young.bytes + bytes > this.#maxEndedBytes)
+      this.#nextGeneration();
     this.#young.bytes += bytes;
-    this.#young.add(pending.id, pending);
-    if (key !== undefined) this.#young.byKey.set(key, pending);
+    this.#young.commands.add(pending);
+    if (key !== undefined) this.#young.ids.set(key, pending.id);
   }
 
   /** Forgets one that has not ended. */
   forget(pending: PendingCommand): void {
-    this.#open.delete(pending.id);
+    this.#open.delete(pending.id, pending.hash);
     const key = keyOf(pending);
     if (key !== undefined) this.#openByKey.delete(key);
   }
 
   get size(): number {
-    return this.#open.size + this.#young.byId.size + this.#old.byId.size;
+    return this.#open.size + this.#young.commands.size + this.#old.commands.size;
+  }
+
+  /** Those that have not ended. */
+  open(): PendingCommand[] {
+    return this.#open.values();
   }
 
   *[Symbol.iterator](): IterableIterator<PendingCommand> {
     yield* this.#open.values();
-    yield* this.#old.byId.values();
-    yield* this.#young.byId.values();
+    yield* this.#old.commands;
+    yield* this.#young.commands;
+  }
+
+  #nextGeneration(): void {
+    const forgotten = this.#old;
+    this.#old = this.#young;
+    forgotten.commands.clear();
+    forgotten.ids.clear();
+    forgotten.bytes = 0;
+    this.#young = forgotten;
   }
 }
 

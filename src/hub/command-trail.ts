@@ -1,5 +1,21 @@
 import type { NewEvent, StepSource } from '../events/event-log.ts';
-import type { CommandState, CommandUpdate } from '../protocol/command.ts';
+import {
+  beginPacking,
+  beginUnpacking,
+  endPacking,
+  giveUpPacking,
+  packBytes,
+  packCount,
+  packNumber,
+  packText,
+  packTextOrNothing,
+  unpackBytes,
+  unpackCount,
+  unpackNumber,
+  unpackText,
+  unpackTextOrNothing,
+} from '../flow/packing.ts';
+import { type CommandState, type CommandUpdate, isTerminalUpdate, type TerminalState } from '../protocol/command.ts';
 import { bytesOf, CommandEvent, updateBytes } from './command-event.ts';
 
 type ProgressUpdate = Extract<CommandUpdate, { state: 'progress' }>;
@@ -9,6 +25,7 @@ export type PlainState = 'queued' | 'sent' | 'delivered' | 'started';
 const plainStates: readonly PlainState[] = ['queued', 'sent', 'delivered', 'started'];
 const progressStep = 4;
 const endStep = 5;
+const ends: readonly TerminalState[] = ['succeeded', 'failed', 'rejected', 'cancelled', 'expired', 'unknown'];
 
 /** Where the states stand in a command's life; a command only moves up. */
 const steps: Record<CommandState, number> = {
@@ -120,6 +137,69 @@ export class CommandTrail implements StepSource {
     // The newest one, the end, or what another process had come to.
     if (history.at(-1)!.state !== last.state || last.state === 'progress') history.push(last);
     return history;
+  }
+
+  /** Nothing more will come: it can be packed. */
+  get isOver(): boolean {
+    return this.hasEnded;
+  }
+
+  pack(page: Uint8Array, at: number): number {
+    beginPacking(page, at);
+    this.packInto();
+    return endPacking();
+  }
+
+  /** Writes a life that is over where the packing is. One that made progress has more to tell than fits. */
+  packInto(): void {
+    const last = this.#last;
+    if (last === undefined || !isTerminalUpdate(last) || this.#progress || this.#item) {
+      giveUpPacking();
+      return;
+    }
+    packText(this.commandId);
+    packText(this.clientId);
+    packText(this.type);
+    packNumber(this.acceptedAtMs);
+    packCount(this.#sentAfter);
+    packCount(this.#deliveredAfter);
+    packCount(this.#startedAfter);
+    packNumber(last.atMs);
+    packCount(ends.indexOf(last.state));
+    if (last.state === 'succeeded') {
+      packTextOrNothing(last.result.type === this.type ? undefined : last.result.type);
+      packBytes(last.result.value);
+    } else {
+      packText(last.error.code);
+      packText(last.error.message);
+    }
+  }
+
+  get unpack(): (page: Uint8Array, at: number) => CommandTrail {
+    return CommandTrail.unpacked;
+  }
+
+  /** What `pack` has written. */
+  static unpacked(page: Uint8Array, at: number): CommandTrail {
+    beginUnpacking(page, at);
+    return CommandTrail.unpackNext();
+  }
+
+  /** What `packInto` has written, where the unpacking is. */
+  static unpackNext(): CommandTrail {
+    const commandId = unpackText();
+    const clientId = unpackText();
+    const trail = new CommandTrail(commandId, clientId, unpackText(), unpackNumber(), undefined);
+    trail.#sentAfter = unpackCount();
+    trail.#deliveredAfter = unpackCount();
+    trail.#startedAfter = unpackCount();
+    const base = { commandId, clientId, atMs: unpackNumber() };
+    const state = ends[unpackCount()!]!;
+    if (state === 'succeeded') {
+      const type = unpackTextOrNothing() ?? trail.type;
+      trail.take({ ...base, state, result: { type, value: unpackBytes() } });
+    } else trail.take({ ...base, state, error: { code: unpackText(), message: unpackText() } });
+    return trail;
   }
 
   bytesOf(step: number): number {

@@ -403,7 +403,7 @@ export class Hub implements CommandTransport {
   };
 
   #hasLive(): boolean {
-    for (const pending of this.#life.registry) if (!pending.isQueued && !pending.hasEnded) return true;
+    for (const pending of this.#life.registry.open()) if (!pending.isQueued) return true;
     return false;
   }
 

@@ -136,7 +136,10 @@ export class Mailbox {
   }
 
   loadIfLow(): void {
-    if (!this.#hasMore || this.#isLoading || this.#isBroken || this.#queue.size > lowWater) return;
+    if (this.#hasMore && !this.#isLoading && !this.#isBroken && this.#queue.size <= lowWater) this.#load();
+  }
+
+  #load(): void {
     this.#isLoading = true;
     this.#hasMore = false;
     const generation = this.#generation;

@@ -1,5 +1,6 @@
 import type { HubError } from '../errors.ts';
 import { channelKey, clientChannel } from '../events/channels.ts';
+import { hashOf } from '../flow/hash.ts';
 import { Alarm } from '../flow/timing-wheel.ts';
 import type { Command, CommandRecord, CommandState, CommandUpdate, Progress } from '../protocol/command.ts';
 import { CommandTrail, type PlainState } from './command-trail.ts';
@@ -17,6 +18,8 @@ interface Accepted {
   readonly last?: CommandUpdate | undefined;
   /** Key of its client's channel, where somebody has it at hand. */
   readonly channel?: string | undefined;
+  /** Where it has been, where somebody knows that. */
+  readonly trail?: CommandTrail | undefined;
 }
 
 /** What is kept of a command that makes progress; most never do. */
@@ -38,6 +41,8 @@ export class PendingCommand extends Alarm implements CommandRecord {
   readonly trail: CommandTrail;
   /** By the clock that never goes back. */
   readonly acceptedAtMonotonic: number;
+  /** Of its id. */
+  readonly hash: number;
   /** Position in the store; undefined for live commands. */
   readonly position: number | undefined;
   /** `shelf`: not on its way (the client is away, or it has ended). */
@@ -62,11 +67,12 @@ export class PendingCommand extends Alarm implements CommandRecord {
   readonly #ring: Ring;
 
   /** `ring`: called when its time is over. */
-  constructor(command: Command, { acceptedAtMs, monotonic, position, last, channel }: Accepted, ring: Ring) {
+  constructor(command: Command, { acceptedAtMs, monotonic, position, last, channel, trail }: Accepted, ring: Ring) {
     super();
     this.command = command;
-    this.trail = new CommandTrail(command.id, command.clientId, command.payload.type, acceptedAtMs, last);
+    this.trail = trail ?? new CommandTrail(command.id, command.clientId, command.payload.type, acceptedAtMs, last);
     this.acceptedAtMonotonic = monotonic;
+    this.hash = hashOf(command.id);
     this.position = position;
     this.#channel = channel;
     this.#ring = ring;

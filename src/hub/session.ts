@@ -89,6 +89,8 @@ export class Session extends Alarm implements DeviceStreamListener {
   epoch = 0;
   journalId = '';
   window = 0;
+  /** In which batches of acknowledgements it is. */
+  owes = 0;
   /** Ids from the hello: the device has begun these and will tell their result. */
   begun: ReadonlySet<string> = new Set();
 

@@ -56,11 +56,12 @@ export class Submissions {
   /** Takes on a command, or refuses it: the reader is told. */
   submit(command: Command, reader: UpdateReader): void {
     try {
-      checkCommand(command, this.#host.settings.maxPayloadBytes);
+      const client = this.#host.directory.get(command.tenant, command.clientId);
+      checkCommand(command, this.#host.settings.maxPayloadBytes, client !== undefined);
       if (this.#host.closingForMs !== undefined && !this.#isStillTaken(command)) throw this.#shuttingDown();
       if (command.whenOffline === 'queue')
         void this.#submitQueued(command, reader).catch((error: unknown) => this.#refuse(command, reader, error));
-      else this.#submitLive(command, reader);
+      else this.#submitLive(command, reader, client);
     } catch (error) {
       this.#refuse(command, reader, error);
     }
@@ -75,10 +76,9 @@ export class Submissions {
     return whenOffline === 'queue' || this.#host.directory.get(tenant, clientId)?.session !== undefined;
   }
 
-  #submitLive(command: Command, reader: UpdateReader): void {
+  #submitLive(command: Command, reader: UpdateReader, client: Client | undefined): void {
     const same = this.#sameLive(command);
-    const { tenant, clientId, waitForConnectMs } = command;
-    const client = this.#host.directory.get(tenant, clientId);
+    const { clientId, waitForConnectMs } = command;
     if (same) this.#attach(same, reader);
     else if (client?.session) this.#acceptLive(command, reader, client);
     else if (waitForConnectMs === 0)

@@ -45,10 +45,9 @@ export class Sweep {
   /** Where several hubs share a store, another one may end what somebody watches here while its client is away. */
   async #lookAtWatched(): Promise<void> {
     if (!this.#settings.claims) return;
-    const watched = [...this.#life.registry].filter(
-      (pending) =>
-        pending.isQueued && pending.isWatched && pending.place === 'shelf' && !pending.hasEnded && !pending.isEnding,
-    );
+    const watched = this.#life.registry
+      .open()
+      .filter((pending) => pending.isQueued && pending.isWatched && pending.place === 'shelf' && !pending.isEnding);
     if (this.#watchedFrom >= watched.length) this.#watchedFrom = 0;
     const some = watched.slice(this.#watchedFrom, this.#watchedFrom + atOnce);
     this.#watchedFrom += some.length;

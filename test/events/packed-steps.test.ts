@@ -1,0 +1,75 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import type { NewEvent, StepSource } from '../../src/events/event-log.ts';
+import { EventTail } from '../../src/events/event-tail.ts';
+
+/** What becomes of one number; its steps are told with the bytes that it weighs. */
+class Source implements StepSource {
+  readonly #name: number;
+  readonly #weight: number;
+  isOver = false;
+
+  constructor(name: number, weight: number) {
+    this.#name = name;
+    this.#weight = weight;
+  }
+
+  bytesOf(step: number): number {
+    return step === 3 ? this.#weight : 10;
+  }
+
+  eventOf(step: number): NewEvent {
+    const data = `${this.#name}.${step}`;
+    return { type: 't', atMs: this.#name, data, durable: false, bytes: this.bytesOf(step) };
+  }
+
+  pack(page: Uint8Array, at: number): number {
+    const end = at + 8 + this.#weight;
+    if (end > page.length) return 0;
+    new DataView(page.buffer).setUint32(at, this.#name);
+    new DataView(page.buffer).setUint32(at + 4, this.#weight);
+    return end;
+  }
+
+  readonly unpack = Source.unpacked;
+
+  static unpacked(page: Uint8Array, at: number): Source {
+    const view = new DataView(page.buffer);
+    return new Source(view.getUint32(at), view.getUint32(at + 4));
+  }
+}
+
+test('steps are told as they came, whether their source is packed by then or not, and weigh the same', () => {
+  const turn = fc.record({ lane: fc.nat(5), weight: fc.nat(3000), reads: fc.boolean() });
+  fc.assert(
+    fc.property(fc.array(turn, { maxLength: 200 }), fc.integer({ min: 1, max: 100 }), (turns, ringEvents) => {
+      const tail = new EventTail(1, { ringEvents, maxAgeMs: Number.POSITIVE_INFINITY });
+      const channel = tail.open('default/c');
+      const lanes: { name: number; step: number; source: Source }[] = [];
+      const told: string[] = [];
+      const weights: number[] = [];
+      let names = 0;
+      const read = (): unknown[] => {
+        const { events, next } = tail.read('default/c', { epoch: 1, seq: told.length - channel.size }, ringEvents);
+        expect(next.seq).toBe(told.length);
+        return events.map((event) => JSON.parse(event.dataJson()));
+      };
+      for (const { lane, weight, reads } of turns) {
+        const at = lanes[lane] ?? { name: ++names, step: 0, source: new Source(names, weight) };
+        lanes[lane] = at;
+        at.step++;
+        at.source.isOver = at.step === 3;
+        tail.addStep(channel, at.source, at.step);
+        told.push(`${at.name}.${at.step}`);
+        weights.push(160 + at.source.bytesOf(at.step));
+        if (at.step === 3) delete lanes[lane];
+        if (reads) expect(read()).toEqual(told.slice(-ringEvents));
+        // What was read weighs its JSON, too; so the sum is looked at where nobody has read.
+        else if (turns.every((other) => !other.reads))
+          expect(channel.bytes).toBe(weights.slice(-ringEvents).reduce((sum, each) => sum + each, 0));
+      }
+      expect(read()).toEqual(told.slice(-ringEvents));
+      tail.close();
+    }),
+  );
+});
