@@ -43,7 +43,7 @@ export function packNumber(value: number): void {
   for (let i = 0; i < 8; i++) page[at++] = numberBytes[i]!;
 }
 
-/** Plain ASCII; anything else does not fit. */
+/** Characters up to U+00FF; anything else does not fit. */
 export function packText(text: string): void {
   const { length } = text;
   packCount(length);
@@ -53,7 +53,7 @@ export function packText(text: string): void {
   }
   for (let i = 0; i < length; i++) {
     const code = text.charCodeAt(i);
-    if (code >= 0x80) fits = false;
+    if (code > 0xff) fits = false;
     page[at++] = code;
   }
 }

@@ -60,7 +60,7 @@ test('what does not fit, or cannot be packed, is told at the end', () => {
   const tries: (() => void)[] = [
     () => packText('seventeen letters'),
     () => packBytes(new Uint8Array(16)),
-    () => packText('ä'),
+    () => packText('€'),
     () => packCount(-1),
     () => packCount(0.5),
     () => packCount(2 ** 31),

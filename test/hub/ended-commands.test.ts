@@ -36,7 +36,7 @@ const kinds: [string, PendingCommand][] = [
   ],
   ['an empty result', ended({ id: 'b' }, { result: new Uint8Array(0) })],
   ['an error', ended({ id: 'c' }, { code: 'jammed', message: 'the valve is stuck' })],
-  ['an error that is not ASCII', ended({ id: 'd' }, { code: 'klemmt', message: 'das Ventil öffnet nicht' })],
+  ['an error that has other than Latin letters', ended({ id: 'd' }, { code: 'teuer', message: 'der Preis ist 5 €' })],
   [
     'every option',
     ended(
