@@ -12,8 +12,8 @@ const maxPackedWeight = 2048;
 /** The first page is small: most channels never fill it. In bytes. */
 const firstPageBytes = 512;
 const pageBytes = 4096;
-/** So many of the newest entries are looked at for the other steps of a source that is packed. */
-const lookBack = 32;
+/** A source stays an object where more entries than this came between its steps. */
+const maxBetween = 256;
 
 /** Limits of one channel's ring. */
 export interface RingLimits {
@@ -86,6 +86,7 @@ export class ChannelTail {
   /** Takes a step with the next number. `age`: seconds since the log began. */
   pushStep(source: StepSource, step: number, age: number): void {
     this.#add(source, age * kinds + step, overheadBytes + source.bytesOf(step));
+    if (source.firstSeq === 0) source.firstSeq = this.last;
     if (source.isOver) this.#pack(source);
   }
 
@@ -172,8 +173,8 @@ export class ChannelTail {
 
   /** Puts a source that is over into a page, and lets go of it. */
   #pack(source: StepSource): void {
-    const newest = (this.#head + this.size - 1) & (this.#entries.length - 1);
-    if (this.#weights[newest]! >= maxPackedWeight) return;
+    const first = Math.max(source.firstSeq, this.first);
+    if (this.last - first > maxBetween || this.#weights[this.#place(this.last)]! >= maxPackedWeight) return;
     let at = this.#pageUsed;
     let end = this.#page === undefined ? 0 : source.pack(this.#page, at);
     for (const bytes of this.#page === undefined ? [firstPageBytes, pageBytes] : [pageBytes]) {
@@ -186,8 +187,8 @@ export class ChannelTail {
     if (end === 0) return;
     this.#pageUsed = (end + 7) & ~7;
     this.#unpack = source.unpack;
-    for (let back = Math.min(this.size, lookBack) - 1; back >= 0; back--) {
-      const place = (newest - back) & (this.#entries.length - 1);
+    for (let seq = first; seq <= this.last; seq++) {
+      const place = this.#place(seq);
       if (this.#entries[place] !== source) continue;
       this.#entries[place] = this.#page;
       this.#steps[place]! += packed;

@@ -21,6 +21,8 @@ export interface StepSource {
   /** About how many bytes the event of `step` holds on to. The same whenever it is asked. */
   bytesOf(step: number): number;
   eventOf(step: number): NewEvent;
+  /** For its channel to note the number that the first step got. 0: none yet. */
+  firstSeq: number;
   /** No step comes after the newest one. */
   readonly isOver: boolean;
   /** Of one that is over: writes all that its events need into `page` at `at`. Where that ended; 0 if it does not fit. */

@@ -2,6 +2,9 @@
 // object, where each record would be a dozen that are traced and moved. The writer and the reader have one cursor each,
 // as records are written and read in one go.
 
+/** The longest that a count gets. */
+const countBytes = 5;
+
 let page: Uint8Array = new Uint8Array();
 let at = 0;
 let fits = true;
@@ -15,7 +18,7 @@ export function beginPacking(into: Uint8Array, from: number): void {
 
 /** Where the writing ended; 0 if something did not fit, in which case nothing that was written counts. */
 export function endPacking(): number {
-  return fits && at <= page.length ? at : 0;
+  return fits ? at : 0;
 }
 
 /** Something cannot be packed: nothing that was written counts. */
@@ -25,7 +28,9 @@ export function giveUpPacking(): void {
 
 /** A whole number from 0 to 2^31 - 2, or nothing; any other does not fit. */
 export function packCount(value: number | undefined): void {
-  if (value !== undefined && !(value >= 0 && value < 2 ** 31 - 1 && Number.isInteger(value))) {
+  const isOdd = value !== undefined && !(value >= 0 && value < 2 ** 31 - 1 && Number.isInteger(value));
+  // Never a byte beyond the page: that would be harmless, but slow from then on.
+  if (isOdd || at + countBytes > page.length) {
     fits = false;
     return;
   }
@@ -39,6 +44,10 @@ export function packCount(value: number | undefined): void {
 
 /** Any number, in eight bytes. */
 export function packNumber(value: number): void {
+  if (at + 8 > page.length) {
+    fits = false;
+    return;
+  }
   number[0] = value;
   for (let i = 0; i < 8; i++) page[at++] = numberBytes[i]!;
 }

@@ -138,10 +138,12 @@ class GrpcDeviceStream implements DeviceStream {
       this.#guard(() => listener.onMalformed(error));
       return;
     }
-    this.#guard(() => {
+    try {
       if (Array.isArray(frames)) for (const frame of frames) listener.onFrame(frame);
       else listener.onFrame(frames as UpFrame);
-    });
+    } catch (thrown) {
+      this.#failed(thrown);
+    }
   }
 
   // Never from within send(): the hub does not expect an answer before its own call is over.
@@ -151,23 +153,27 @@ class GrpcDeviceStream implements DeviceStream {
     });
   };
 
-  /** A fault of ours in one stream costs that stream and nothing else. */
+  /** A fault of ours in one stream costs that stream and nothing else. (`#onMessage` does the same without a function.) */
   #guard(run: () => void): void {
     try {
       run();
     } catch (thrown) {
-      const error = toHubError(thrown);
-      const { observe } = this.#environment;
-      observe({
-        kind: 'grpc-call-failed',
-        method: this.#call.path,
-        peer: this.peer,
-        code: error.code,
-        message: error.message,
-        cause: thrown,
-      });
-      this.#call.reset();
+      this.#failed(thrown);
     }
+  }
+
+  #failed(thrown: unknown): void {
+    const { code, message } = toHubError(thrown);
+    const { observe } = this.#environment;
+    observe({
+      kind: 'grpc-call-failed',
+      method: this.#call.path,
+      peer: this.peer,
+      code,
+      message,
+      cause: thrown,
+    });
+    this.#call.reset();
   }
 }
 

@@ -53,6 +53,7 @@ export class CommandTrail implements StepSource {
   readonly type: string;
   /** Unix ms. */
   readonly acceptedAtMs: number;
+  firstSeq = 0;
   #step: number;
   /** The newest update, where it is more than a plain state or somebody asked for it. */
   #last: CommandUpdate | undefined;

@@ -7,6 +7,7 @@ import { EventTail } from '../../src/events/event-tail.ts';
 class Source implements StepSource {
   readonly #name: number;
   readonly #weight: number;
+  firstSeq = 0;
   isOver = false;
 
   constructor(name: number, weight: number) {
