@@ -4,21 +4,16 @@ import { openRedisEventLog } from '../../src/redis/redis-event-log.ts';
 import { RedisSubscriber } from '../../src/redis/subscriber.ts';
 import { eventLogContract } from '../contracts/event-log.ts';
 import { describeNeeding } from '../support/needs.ts';
-import { RedisServer } from '../support/redis.ts';
+import { RedisClusterServers, RedisServer } from '../support/redis.ts';
 
-let server: RedisServer;
 let opened = 0;
 
-describeNeeding('redis', 'events in Redis', () => {
-  beforeAll(async () => {
-    server = await RedisServer.start();
-  });
-  afterAll(() => server.close());
-
+/** One part only on one server, so that limits are exact and wake-ups of several channels come together. */
+const contract = (title: string, url: () => string, shards: number): void =>
   eventLogContract(
-    'Redis',
+    title,
     async ({ ringEvents, ringBytes, maxChannels } = {}) => {
-      const connection = await RedisConnection.open({ url: server.url, prefix: `c${++opened}` });
+      const connection = await RedisConnection.open({ url: url(), prefix: `c${++opened}` });
       const subscriber = new RedisSubscriber(connection);
       const log = await openRedisEventLog({
         connection,
@@ -27,8 +22,7 @@ describeNeeding('redis', 'events in Redis', () => {
         maxEvents: ringEvents,
         maxEventBytes: ringBytes,
         maxChannels,
-        // One part only, so that limits are exact and wake-ups of several channels come together.
-        shards: 1,
+        shards,
       });
       return {
         log,
@@ -41,4 +35,21 @@ describeNeeding('redis', 'events in Redis', () => {
     },
     { isShared: true },
   );
+
+describeNeeding('redis', 'events in Redis', () => {
+  let server: RedisServer;
+  beforeAll(async () => {
+    server = await RedisServer.start();
+  });
+  afterAll(() => server.close());
+  contract('Redis', () => server.url, 1);
+});
+
+describeNeeding('redis', 'events in a Redis Cluster of three', () => {
+  let cluster: RedisClusterServers;
+  beforeAll(async () => {
+    cluster = await RedisClusterServers.start();
+  });
+  afterAll(() => cluster.close());
+  contract('Redis Cluster', () => cluster.url, 8);
 });

@@ -5,7 +5,7 @@ import { RedisConnection } from '../../src/redis/connection.ts';
 import { redisLeaseStore } from '../../src/redis/redis-lease-store.ts';
 import { leaseStoreContract } from '../contracts/lease-store.ts';
 import { describeNeeding } from '../support/needs.ts';
-import { RedisServer } from '../support/redis.ts';
+import { RedisClusterServers, RedisServer } from '../support/redis.ts';
 
 let server: RedisServer;
 let opened = 0;
@@ -50,5 +50,19 @@ describeNeeding('redis', 'leases in Redis', () => {
     expect(() => redisLeaseStore(connection, { namespace: 'a b' })).toThrow('"a b"');
     expect(() => redisLeaseStore(connection, { keyGraceMs: -1 })).toThrow('keyGraceMs is -1');
     await connection.close();
+  });
+});
+
+describeNeeding('redis', 'leases in a Redis Cluster of three', () => {
+  let cluster: RedisClusterServers;
+  beforeAll(async () => {
+    cluster = await RedisClusterServers.start();
+  });
+  afterAll(() => cluster.close());
+
+  leaseStoreContract('Redis Cluster', async () => {
+    const connection = await RedisConnection.open({ url: cluster.url, prefix: `p${++opened}` });
+    const pass = (ms: number) => sleep(ms + 10);
+    return { store: redisLeaseStore(connection), pass, isTimeless: false, close: () => connection.close() };
   });
 });

@@ -6,7 +6,7 @@ import { redisRunStore } from '../../src/redis/redis-run-store.ts';
 import { defineTask, Tasks } from '../../src/tasks/index.ts';
 import { runStoreContract } from '../contracts/run-store.ts';
 import { describeNeeding } from '../support/needs.ts';
-import { RedisServer } from '../support/redis.ts';
+import { RedisClusterServers, RedisServer } from '../support/redis.ts';
 
 let count = 0;
 
@@ -76,5 +76,18 @@ describeNeeding('redis', 'on one server', () => {
     for await (const { event } of waiting.events()) if (event.type === 'task.started') break;
     await b.tasks.cancel(waiting.id, 'from the other node');
     await expect(waiting.result()).rejects.toThrow('from the other node');
+  });
+});
+
+describeNeeding('redis', 'on a cluster of three', () => {
+  let cluster: RedisClusterServers;
+  beforeAll(async () => {
+    cluster = await RedisClusterServers.start();
+  });
+  afterAll(() => cluster.close());
+
+  runStoreContract('Redis Cluster', async () => {
+    const { connection, close } = await openRedis({ url: cluster.url, prefix: `runs-${count++}` });
+    return { store: redisRunStore(connection, { usesServerTime: false }), close };
   });
 });
