@@ -1,15 +1,8 @@
 export { type User, UserFile } from '../auth/index.ts';
 export type { Observe, OtherFact, ServerFact } from './facts.ts';
+export { loadOptions, type OptionSources, variableOf } from './load-options.ts';
 export type { LogDestination } from './logs.ts';
-export {
-  loadOptions,
-  type OptionSources,
-  optionNames,
-  type ResolvedOptions,
-  resolveOptions,
-  type ServeOptions,
-  variableOf,
-} from './options.ts';
+export { optionNames, type ResolvedOptions, resolveOptions, type ServeOptions } from './options.ts';
 export { type PresetName, presets, type Tuning } from './presets.ts';
 export { runUntilSignal, type SignalOutcome } from './run-until-signal.ts';
 export { type ServeExtras, type SignalboxServer, serve } from './serve.ts';

@@ -4,7 +4,8 @@ import type { OpenSearchAuth } from '../opensearch/index.ts';
 import { openSqlite } from '../sqlite/index.ts';
 import { memoryRunStore } from '../tasks/index.ts';
 import type { Observe } from './facts.ts';
-import { awsCredentials, awsRegion, type ResolvedOptions } from './options.ts';
+import { awsCredentials, awsRegion } from './load-options.ts';
+import type { ResolvedOptions } from './options.ts';
 import type { Parts } from './parts.ts';
 import type { Stores } from './stores.ts';
 

@@ -25,7 +25,7 @@ test('the core takes its time and its dice from outside, so that tests can bring
 
 test('only the options of the server, the command line and the entry read the environment', () => {
   const others = all.filter(
-    ({ file }) => file !== 'src/server/options.ts' && file !== 'src/index.ts' && !file.startsWith('src/cli/'),
+    ({ file }) => file !== 'src/server/load-options.ts' && file !== 'src/index.ts' && !file.startsWith('src/cli/'),
   );
   expect(lines(others, /\bprocess\.env\b/)).toEqual([]);
 });

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { formatAddress, isLocal, parseAddress } from '../../src/server/addresses.ts';
-import { loadOptions, optionNames, resolveOptions, variableOf } from '../../src/server/options.ts';
+import { loadOptions, variableOf } from '../../src/server/load-options.ts';
+import { optionNames, resolveOptions } from '../../src/server/options.ts';
 import { presets } from '../../src/server/presets.ts';
 
 describe('addresses', () => {

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { loadOptions } from '../../server/options.ts';
+import { loadOptions } from '../../server/load-options.ts';
 import { printable } from '../../server/printable.ts';
 import type { DatabaseContents, Finding } from '../../sqlite/doctor.ts';
 import { exitCodes } from '../exit-codes.ts';

@@ -1,7 +1,7 @@
 import { Argument, Command } from 'commander';
 import type { Scope } from '../../auth/principal.ts';
 import { HubError } from '../../errors.ts';
-import { loadOptions } from '../../server/options.ts';
+import { loadOptions } from '../../server/load-options.ts';
 import { collect } from '../arguments.ts';
 import { exitCodes } from '../exit-codes.ts';
 import type { Verb } from '../run.ts';
