@@ -1,6 +1,7 @@
 import { HubError, toHubError } from '../errors.ts';
 import { Backoff } from '../flow/backoff.ts';
 import type { Clock } from '../flow/clock.ts';
+import { tokenFault } from '../protocol/checks.ts';
 import { type DownFrame, decodeDown, encodeUp, protocolVersion, type UpBody } from '../protocol/frames.ts';
 import {
   type DeviceCommand,
@@ -177,8 +178,9 @@ export class Link {
 
   #dial(attempt: Attempt, token: string | undefined): void {
     if (attempt !== this.#attempt) return;
-    if (token !== undefined && !/^[\x21-\x7e]+$/.test(token)) {
-      const error = new HubError('unauthenticated', 'the token is empty or has characters that no header can carry');
+    const fault = token === undefined ? undefined : tokenFault(token);
+    if (fault !== undefined) {
+      const error = new HubError('unauthenticated', fault);
       if (typeof this.#options.token === 'function') this.#lose(attempt, error);
       else this.end({ kind: 'refused', error });
       return;

@@ -2,6 +2,7 @@ import { type ChannelCredentials, type ChannelOptions, credentials, Metadata } f
 import { secureCredentials } from '../device/secure-credentials.ts';
 import { HubError } from '../errors.ts';
 import { type Addresses, eachAddress } from '../protocol/addresses.ts';
+import { tokenFault } from '../protocol/checks.ts';
 import { parseAddress } from './listener.ts';
 
 /** A bearer token, or a function that gives the one to use now; it is asked for each call. */
@@ -77,7 +78,7 @@ export function callMetadata(token: Token | undefined): () => Metadata | Promise
 
 function withToken(token: string): Metadata {
   const metadata = new Metadata();
-  if (/[^\x21-\x7e]/.test(token)) throw new HubError('invalid-argument', 'the token has characters that no token has');
+  checkToken(token);
   metadata.set('authorization', `Bearer ${token}`);
   return metadata;
 }
@@ -86,4 +87,10 @@ function secure(tls: ClientTls): ChannelCredentials {
   if ((tls.cert === undefined) !== (tls.key === undefined))
     throw new HubError('invalid-argument', 'tls has a cert or a key and not the other: give both');
   return secureCredentials(tls);
+}
+
+/** Throws `invalid-argument` for a token that no hub would look at. */
+export function checkToken(token: string): void {
+  const fault = tokenFault(token);
+  if (fault !== undefined) throw new HubError('invalid-argument', fault);
 }

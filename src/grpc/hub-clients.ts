@@ -12,7 +12,7 @@ import { ClientServiceDefinition } from '../protocol/gen/signalbox/v1/client.ts'
 import { ClusterServiceDefinition } from '../protocol/gen/signalbox/v1/cluster.ts';
 import { CommandServiceDefinition } from '../protocol/gen/signalbox/v1/command.ts';
 import { EventServiceDefinition } from '../protocol/gen/signalbox/v1/event.ts';
-import { type ConnectOptions, channelParts, type Token } from './channel.ts';
+import { type ConnectOptions, channelParts, checkToken, type Token } from './channel.ts';
 import { toGrpcJsMetadata } from './service.ts';
 import { SeveralChannels } from './several-channels.ts';
 import { errorOfStatus } from './status.ts';
@@ -67,7 +67,10 @@ function bringToken(token: Token | undefined): ClientMiddleware {
   return async function* (call, options: CallOptions) {
     const value = typeof token === 'function' ? await token() : token;
     const metadata = Metadata(options.metadata);
-    if (value !== undefined) metadata.set('authorization', `Bearer ${value}`);
+    if (value !== undefined) {
+      checkToken(value);
+      metadata.set('authorization', `Bearer ${value}`);
+    }
     return yield* call.next(call.request, { ...options, metadata });
   };
 }

@@ -12,6 +12,8 @@ export const limits = {
   textLength: 4096,
   /** Milliseconds: 366 days. */
   durationMs: 366 * 24 * 3600 * 1000,
+  /** Bytes of a bearer token. */
+  tokenBytes: 8192,
   /** Bytes: 1 MiB. */
   payloadBytes: 1024 * 1024,
 } as const;
@@ -96,6 +98,13 @@ export function checkCommand(
     (command.traceparent.length > limits.keyLength || !visible.test(command.traceparent))
   )
     refuse('traceparent', command.traceparent, `at most ${limits.keyLength} visible ASCII characters`);
+}
+
+/** What is wrong with a bearer token, or undefined. It is not repeated. */
+export function tokenFault(token: string): string | undefined {
+  if (!/^[\x21-\x7e]+$/.test(token)) return 'the token is empty or has characters that no header can carry';
+  if (token.length > limits.tokenBytes) return `the token has ${token.length} bytes, the limit is ${limits.tokenBytes}`;
+  return undefined;
 }
 
 /** What is wrong with a progress report, or undefined. */

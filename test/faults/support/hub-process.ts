@@ -38,10 +38,12 @@ createInterface({ input: process.stdin }).on('line', (question) => {
     globalThis.gc?.();
     const resources: Record<string, number> = {};
     for (const kind of process.getActiveResourcesInfo()) resources[kind] = (resources[kind] ?? 0) + 1;
-    const { rss, heapUsed } = process.memoryUsage();
+    const { rss, heapUsed, external } = process.memoryUsage();
     const descriptors = existsSync('/proc/self/fd') ? readdirSync('/proc/self/fd').length : 0;
     const { sessions } = server.hub.load;
-    say({ usage: { rss, heapUsed, resources, descriptors, sessions, facts, p99Ms: delay.percentile(99) / 1e6 } });
+    say({
+      usage: { rss, heapUsed, external, resources, descriptors, sessions, facts, p99Ms: delay.percentile(99) / 1e6 },
+    });
   }
   if (question === 'watch loop') {
     delay.reset();

@@ -5,6 +5,8 @@ import type { HubProcessOptions } from './hub-process.ts';
 export interface HubUsage {
   readonly rss: number;
   readonly heapUsed: number;
+  /** Of buffers beside the heap. */
+  readonly external: number;
   readonly resources: Readonly<Record<string, number>>;
   /** Open files and sockets; 0 where the system does not tell. */
   readonly descriptors: number;
