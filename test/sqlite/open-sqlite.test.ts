@@ -101,46 +101,6 @@ test('a migration that fails leaves the older version as it was', async () => {
   now.close();
 });
 
-test.each<[string, (path: string) => void, RegExp]>([
-  [
-    'of a newer Signalbox',
-    (path) =>
-      withDatabase(path, (db) => {
-        db.pragma(`application_id = ${applicationId}`);
-        db.pragma('user_version = 999');
-      }),
-    /schema version 999, newer than this Signalbox knows/,
-  ],
-  [
-    'of another program',
-    (path) => withDatabase(path, (db) => db.exec('CREATE TABLE theirs (x)')),
-    /database of another program/,
-  ],
-  [
-    'with another application id',
-    (path) => withDatabase(path, (db) => db.pragma('application_id = 7')),
-    /another program \(application id 7\)/,
-  ],
-  ['that is no database', (path) => writeFileSync(path, 'Dear diary, '.repeat(1000)), /is not a database/],
-  ['that is a directory', (path) => mkdirSync(path), /signalbox\.db/],
-])('a file %s is refused with what to do, and left alone', async (_, make, message) => {
-  const directory = emptyDirectory();
-  const path = databaseOf(directory);
-  make(path);
-  const before = statSync(path).isFile() ? readFileSync(path) : undefined;
-  await expect(openSqlite({ directory })).rejects.toMatchObject({
-    code: 'unavailable',
-    message: expect.stringMatching(message),
-  });
-  if (before) expect(readFileSync(path).equals(before)).toBe(true);
-});
-
-function withDatabase(path: string, work: (db: Sqlite.Database) => void): void {
-  const db = new Sqlite(path);
-  work(db);
-  db.close();
-}
-
 test('a data directory that is a file is refused', async () => {
   const path = join(emptyDirectory(), 'file');
   writeFileSync(path, '');
@@ -149,19 +109,6 @@ test('a data directory that is a file is refused', async () => {
     message: expect.stringContaining('is not a directory'),
   });
   await expect(openSqlite({ directory: '' })).rejects.toMatchObject({ code: 'invalid-argument' });
-});
-
-test('a database that another program holds locked is refused once the wait is over', async () => {
-  const directory = emptyDirectory();
-  await (await openSqlite({ directory })).close();
-  const other = new Sqlite(databaseOf(directory));
-  other.pragma('locking_mode = EXCLUSIVE');
-  other.exec('BEGIN EXCLUSIVE');
-  await expect(openSqlite({ directory, busyTimeoutMs: 50 })).rejects.toMatchObject({
-    code: 'unavailable',
-    message: expect.stringContaining('locked by another program'),
-  });
-  other.close();
 });
 
 test('a truncated or garbled write-ahead log loses no more than what it held, and never opens as something else', async () => {
