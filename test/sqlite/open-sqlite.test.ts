@@ -2,9 +2,7 @@ import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
-  mkdirSync,
   readdirSync,
-  readFileSync,
   statSync,
   truncateSync,
   writeFileSync,
