@@ -1,6 +1,8 @@
 import { hashOf } from './hash.ts';
 
-const leastSlots = 16;
+/** So many entries are found sooner by looking at each. */
+const mostInRow = 8;
+const leastSlots = 32;
 /** A larger table is given back once it is empty. */
 const keptSlots = 1024;
 
@@ -8,66 +10,75 @@ const keptSlots = 1024;
  * A map for entries that come and go all the time. A `Map` makes itself a new table every so often, to which the old one
  * points; one old table that the garbage collector took for long-lived keeps all tables after it, with all that ever
  * was in them, until the next full collection. So with a `Map`, a command that lives for a millisecond would be copied
- * twice and collected last. Here a table is changed where it is. Who has a key's `hash` (of `hashOf`) may give it.
+ * twice and collected last. Here a table is changed where it is; a few entries need none, and stand in a row.
+ * Who has a key's `hash` (of `hashOf`) may give it.
  */
 export class TransitMap<T> {
   #keys: (string | undefined)[] = [];
   #values: (T | undefined)[] = [];
-  #hashes = new Int32Array();
-  /** The order of coming. */
-  #numbers = new Float64Array();
-  #last = -1;
-  #came = 0;
+  #table: Table | undefined;
   #size = 0;
+  readonly #hashOf: (key: string) => number;
 
-  constructor() {
-    this.#resize(leastSlots);
+  constructor(hash: (key: string) => number = hashOf) {
+    this.#hashOf = hash;
   }
 
   get size(): number {
     return this.#size;
   }
 
-  get(key: string, hash: number = hashOf(key)): T | undefined {
-    return this.#values[this.#find(key, hash)];
+  get(key: string, hash?: number): T | undefined {
+    const slot = this.#find(key, hash);
+    return slot < 0 ? undefined : this.#values[slot];
   }
 
   has(key: string): boolean {
-    return this.#keys[this.#find(key, hashOf(key))] !== undefined;
+    const slot = this.#find(key);
+    return slot >= 0 && this.#keys[slot] !== undefined;
   }
 
   /** A known key keeps its place in the order. */
-  set(key: string, value: T, hash: number = hashOf(key)): void {
-    const slot = this.#find(key, hash);
-    if (this.#keys[slot] === undefined) {
-      this.#keys[slot] = key;
-      this.#hashes[slot] = hash;
-      this.#numbers[slot] = ++this.#came;
+  set(key: string, value: T, hash?: number): void {
+    let slot = this.#find(key, hash);
+    if (slot < 0 && this.#size < mostInRow) {
+      this.#keys.push(key);
+      this.#values.push(value);
       this.#size++;
+      return;
+    }
+    if (slot < 0) {
+      this.#spread(leastSlots);
+      slot = this.#find(key, hash);
     }
     this.#values[slot] = value;
-    if (this.#size * 2 > this.#last) this.#resize(2 * (this.#last + 1));
+    if (this.#table === undefined || this.#keys[slot] !== undefined) return;
+    this.#keys[slot] = key;
+    this.#table.hashes[slot] = hash ?? this.#hashOf(key);
+    this.#table.numbers[slot] = ++this.#table.came;
+    this.#size++;
+    if (this.#size * 2 > this.#keys.length) this.#spread(2 * this.#keys.length);
   }
 
   /** Gives what was there. */
-  delete(key: string, hash: number = hashOf(key)): T | undefined {
-    let hole = this.#find(key, hash);
-    if (this.#keys[hole] === undefined) return undefined;
-    const value = this.#values[hole];
-    // Who stands behind moves up, unless that would be before the place where it belongs.
-    for (let next = (hole + 1) & this.#last; this.#keys[next] !== undefined; next = (next + 1) & this.#last) {
-      const away = (next - this.#hashes[next]!) & this.#last;
-      if (away < ((next - hole) & this.#last)) continue;
-      this.#keys[hole] = this.#keys[next];
-      this.#values[hole] = this.#values[next];
-      this.#hashes[hole] = this.#hashes[next]!;
-      this.#numbers[hole] = this.#numbers[next]!;
-      hole = next;
-    }
-    this.#keys[hole] = undefined;
-    this.#values[hole] = undefined;
+  delete(key: string, hash?: number): T | undefined {
+    const slot = this.#find(key, hash);
+    if (slot < 0 || this.#keys[slot] === undefined) return undefined;
+    const value = this.#values[slot];
     this.#size--;
-    if (this.#size === 0 && this.#last >= keptSlots) this.#resize(leastSlots);
+    if (this.#table !== undefined) this.#close(slot, this.#table);
+    else if (slot === this.#size) {
+      this.#keys.pop();
+      this.#values.pop();
+    } else {
+      this.#keys.splice(slot, 1);
+      this.#values.splice(slot, 1);
+    }
+    if (this.#size === 0 && this.#keys.length > keptSlots) {
+      this.#keys = [];
+      this.#values = [];
+      this.#table = undefined;
+    }
     return value;
   }
 
@@ -83,36 +94,68 @@ export class TransitMap<T> {
 
   #slots(): number[] {
     const slots: number[] = [];
-    for (let slot = 0; slot <= this.#last; slot++) if (this.#keys[slot] !== undefined) slots.push(slot);
-    return slots.sort((a, b) => this.#numbers[a]! - this.#numbers[b]!);
+    for (let slot = 0; slot < this.#keys.length; slot++) if (this.#keys[slot] !== undefined) slots.push(slot);
+    const numbers = this.#table?.numbers;
+    return numbers ? slots.sort((a, b) => numbers[a]! - numbers[b]!) : slots;
   }
 
-  /** Where the key is, or the free slot where it belongs. */
-  #find(key: string, hash: number): number {
-    let slot = hash & this.#last;
-    for (; this.#keys[slot] !== undefined; slot = (slot + 1) & this.#last)
-      if (this.#hashes[slot] === hash && this.#keys[slot] === key) break;
+  /** Where the key is. Otherwise -1 in a row, and in a table the free slot where it belongs. */
+  #find(key: string, hash?: number): number {
+    const keys = this.#keys;
+    if (this.#table === undefined) {
+      for (let at = 0; at < keys.length; at++) if (keys[at] === key) return at;
+      return -1;
+    }
+    const { hashes } = this.#table;
+    const last = keys.length - 1;
+    const sought = hash ?? this.#hashOf(key);
+    let slot = sought & last;
+    for (; keys[slot] !== undefined; slot = (slot + 1) & last) if (hashes[slot] === sought && keys[slot] === key) break;
     return slot;
   }
 
-  #resize(slots: number): void {
+  /** Empties a slot of the table: who stands behind moves up, unless that would be before the place where it belongs. */
+  #close(slot: number, { hashes, numbers }: Table): void {
+    const last = this.#keys.length - 1;
+    let hole = slot;
+    for (let next = (hole + 1) & last; this.#keys[next] !== undefined; next = (next + 1) & last) {
+      const away = (next - hashes[next]!) & last;
+      if (away < ((next - hole) & last)) continue;
+      this.#keys[hole] = this.#keys[next];
+      this.#values[hole] = this.#values[next];
+      hashes[hole] = hashes[next]!;
+      numbers[hole] = numbers[next]!;
+      hole = next;
+    }
+    this.#keys[hole] = undefined;
+    this.#values[hole] = undefined;
+  }
+
+  /** Puts all into a table of so many slots, a power of two. */
+  #spread(slots: number): void {
     const keys = this.#keys;
     const values = this.#values;
-    const hashes = this.#hashes;
-    const numbers = this.#numbers;
+    const old = this.#table;
     this.#keys = new Array<string | undefined>(slots).fill(undefined);
     this.#values = new Array<T | undefined>(slots).fill(undefined);
-    this.#hashes = new Int32Array(slots);
-    this.#numbers = new Float64Array(slots);
-    this.#last = slots - 1;
+    const table = { hashes: new Int32Array(slots), numbers: new Float64Array(slots), came: old?.came ?? keys.length };
+    this.#table = table;
     for (let from = 0; from < keys.length; from++) {
       const key = keys[from];
       if (key === undefined) continue;
-      const slot = this.#find(key, hashes[from]!);
+      const hash = old?.hashes[from] ?? this.#hashOf(key);
+      const slot = this.#find(key, hash);
       this.#keys[slot] = key;
       this.#values[slot] = values[from];
-      this.#hashes[slot] = hashes[from]!;
-      this.#numbers[slot] = numbers[from]!;
+      table.hashes[slot] = hash;
+      table.numbers[slot] = old?.numbers[from] ?? from;
     }
   }
+}
+
+interface Table {
+  readonly hashes: Int32Array;
+  /** The order of coming. */
+  readonly numbers: Float64Array;
+  came: number;
 }
