@@ -211,7 +211,10 @@ export class TaskWorker implements EngineWorker {
 
   #begin(run: Run, safeUntilMs: number): void {
     const { clock, observe } = this.#options;
-    this.#active.get(run.id)?.stop({ kind: 'lost' });
+    const before = this.#active.get(run.id);
+    // A store that took longer to answer than a claim lasts may have given the run away again, to this very worker.
+    if (before && before.claim.epoch > run.epoch) return;
+    before?.stop({ kind: 'lost' });
     const active = new ActiveRun(run, clock, safeUntilMs);
     this.#active.set(run.id, active);
     const waitedMs = Math.max(0, clock.now() - run.dueAtMs);

@@ -620,6 +620,61 @@ describe('a worker', () => {
     },
   );
 
+  test('whose store could not take an end together with its events hands them over one by one', async () => {
+    const [store, clock] = [memoryRunStore(), virtualClock()];
+    const log = memoryEventLog({ clock });
+    let asked = 0;
+    const lame = {
+      ...store,
+      teller: {
+        log,
+        settle: () => {
+          asked++;
+          return Promise.reject(new HubError('unavailable', 'no disk'));
+        },
+      },
+    };
+    const task = defineTask({ id: 'sturdy', input, run: () => 'kept' });
+    const { tasks, events, facts } = await taskRig([task], { store: lame, clock, log });
+    const handle = await tasks.trigger(task, { width: 1 });
+    for (let i = 0; i < 10; i++) await clock.advance(500);
+    expect(await handle.result()).toBe('kept');
+    expect((await events(handle.id)).map(([type]) => type)).toEqual(['task.started', 'done']);
+    expect(facts.filter(({ kind }) => kind === 'tasks-failed' || kind === 'run-ended')).toHaveLength(2);
+    expect(asked).toBe(1);
+  });
+
+  test('that begins a run over an answer from long ago does not go back behind its newer claim', async () => {
+    const [store, clock] = [memoryRunStore(), virtualClock()];
+    const answer = gate();
+    const slow = {
+      ...store,
+      add: async (...args: Parameters<typeof store.add>) => {
+        const outcome = await store.add(...args);
+        await answer.promise;
+        return outcome;
+      },
+    };
+    const attempts: number[] = [];
+    const go = gate();
+    const task = defineTask({
+      id: 'stalled',
+      input,
+      run(_, ctx) {
+        attempts.push(ctx.attempt);
+        return go.promise.then(() => ctx.attempt);
+      },
+    });
+    const { tasks } = await taskRig([task], { store: slow, clock });
+    const triggered = tasks.trigger(task, { width: 1 });
+    for (let i = 0; i < 20; i++) await clock.advance(1000);
+    answer.resolve();
+    const handle = await triggered;
+    go.resolve();
+    expect(await handle.result()).toBe(2);
+    expect(attempts).toEqual([2]);
+  });
+
   test('tells an end that the log did not take once it does', async () => {
     const clock = virtualClock();
     const log = memoryEventLog({ clock });
