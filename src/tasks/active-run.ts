@@ -16,7 +16,8 @@ export type StopReason =
 export class ActiveRun {
   readonly run: Run;
   readonly claim: Claim;
-  readonly #abort = new AbortController();
+  /** Made when somebody asks for its signal: most runs end before anybody does. */
+  #abort: AbortController | undefined;
   readonly #clock: Clock;
   #stop: StopReason | undefined;
   /** Monotonic ms until which nobody else can have claimed it. */
@@ -35,6 +36,10 @@ export class ActiveRun {
   }
 
   get signal(): AbortSignal {
+    if (!this.#abort) {
+      this.#abort = new AbortController();
+      if (this.#stop) this.#abort.abort(stopError(this.run, this.#stop));
+    }
     return this.#abort.signal;
   }
 
@@ -49,9 +54,10 @@ export class ActiveRun {
   });
 
   stop(reason: StopReason): void {
-    if (this.#stop === undefined || reason.kind === 'lost') this.#stop = reason;
-    if (this.#abort.signal.aborted) return;
-    this.#abort.abort(stopError(this.run, reason));
+    const isFirst = this.#stop === undefined;
+    if (isFirst || reason.kind === 'lost') this.#stop = reason;
+    if (!isFirst) return;
+    this.#abort?.abort(stopError(this.run, reason));
     this.#onStop?.();
   }
 

@@ -32,7 +32,7 @@ export async function attempt(task: Task, active: ActiveRun, setting: AttemptSet
   limit(task.timeout.attemptMs, `attempt ${run.epoch} took longer than ${task.timeout.attemptMs} ms`, false);
   if (run.deadlineMs !== undefined)
     limit(run.deadlineMs - clock.now(), `it took longer than ${task.timeout.totalMs} ms in all`, true);
-  const stopHost = new AbortController();
+  const stopHost = task.isolation === 'inline' ? undefined : new AbortController();
   const graceOver = active.whenStopped.then(
     () =>
       new Promise<void>((resolve) => {
@@ -43,15 +43,17 @@ export async function attempt(task: Task, active: ActiveRun, setting: AttemptSet
     const job = jobOf(active, setting.maxResultBytes);
     const host: JobHost = {
       sink: setting.worker.sink,
-      signal: active.signal,
+      get signal() {
+        return active.signal;
+      },
       transport: setting.transport,
       checkpoint: (data) => setting.worker.checkpoint(active, data),
     };
-    const done = active.signal.aborted
+    const done = active.stopped
       ? Promise.reject(active.signal.reason)
-      : task.isolation === 'inline'
-        ? perform(task, job, host, clock)
-        : setting.hosts.run(task, job, host, stopHost.signal);
+      : stopHost
+        ? setting.hosts.run(task, job, host, stopHost.signal)
+        : perform(task, job, host, clock);
     const outcome = await Promise.race([
       done.then(
         (result) => ({ result }),
@@ -65,7 +67,7 @@ export async function attempt(task: Task, active: ActiveRun, setting: AttemptSet
   } catch (error) {
     return endOf(task, active, error, setting);
   } finally {
-    stopHost.abort(attemptOver);
+    stopHost?.abort(attemptOver);
     for (const each of letGo) each();
   }
 }

@@ -34,8 +34,7 @@ export interface JobHost {
 /** Does a job. Resolves to its result as JSON text; rejects with what the task threw. */
 export async function perform(task: Task, job: Job, host: JobHost, clock: Clock = systemClock): Promise<string> {
   const input = await parseWith(task.input, JSON.parse(job.input), 'input');
-  const { sink, signal } = host;
-  const stream = StreamContext.fromJSON(job.stream, { sink, clock });
+  const stream = StreamContext.fromJSON(job.stream, { sink: host.sink, clock });
   let unkept: unknown;
   const pending = new Set<Promise<void>>();
   const noted = (kept: Promise<void>): Promise<void> => {
@@ -55,7 +54,9 @@ export async function perform(task: Task, job: Job, host: JobHost, clock: Clock 
     tenant: job.tenant,
     owner: job.owner,
     attempt: job.attempt,
-    signal,
+    get signal() {
+      return host.signal;
+    },
     lastCheckpoint: job.checkpoint === undefined ? undefined : JSON.parse(job.checkpoint),
     stream,
     emit(type, data) {
