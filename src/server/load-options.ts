@@ -94,7 +94,7 @@ function parseVariable(option: keyof ServeOptions, value: string): unknown {
   if ((option === 'grpc' || option === 'http') && value === 'false') return false;
   if (option === 'grpc' || option === 'http' || option === 'hosts' || option === 'origins' || option === 'tasks')
     return value.split(',').map((each) => each.trim());
-  if (/(^task(Concurrency|Threads|Processes)|Ms|Bytes|Commands|^window|^streamsPerUser)$/.test(option))
+  if (/(^task(Concurrency|Threads|Processes)|Ms|Bytes|Commands|^window|^streamsPerUser|^maxConnections)$/.test(option))
     return Number(value);
   return value;
 }

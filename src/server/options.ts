@@ -91,6 +91,8 @@ export interface ServeOptions extends Partial<Tuning> {
   /** Threads and processes for tasks that want one. Default: as many of each as the machine has cores. */
   taskThreads?: number;
   taskProcesses?: number;
+  /** Connections that each gRPC address takes: above it they are closed at once. A device has one. Default: 20000. */
+  maxConnections?: number;
   /** Largest message that is taken in, in bytes. Default: 1 MiB. */
   maxMessageBytes?: number;
   /** A quiet event stream (SSE) gets a comment after this many ms. Default: 15000. */
@@ -137,6 +139,7 @@ export interface ResolvedOptions extends Tuning {
   readonly taskEngine: TaskEngineName;
   readonly taskThreads: number;
   readonly taskProcesses: number;
+  readonly maxConnections: number;
   readonly maxMessageBytes: number;
   readonly sseKeepaliveMs: number;
   readonly sseIdleLimitMs: number;
@@ -209,6 +212,7 @@ const schema = z.strictObject({
   taskEngine: z.enum(taskEngines).optional(),
   taskThreads: count(1024).optional(),
   taskProcesses: count(1024).optional(),
+  maxConnections: count(1_000_000).optional(),
   maxMessageBytes: bytes.max(64 * 1024 * 1024).optional(),
   sseKeepaliveMs: ms(100).optional(),
   sseIdleLimitMs: ms(0).optional(),
@@ -280,6 +284,7 @@ export function resolveOptions(options: ServeOptions = {}, from = 'the options')
     taskEngine: given.taskEngine ?? 'own',
     taskThreads: given.taskThreads ?? availableParallelism(),
     taskProcesses: given.taskProcesses ?? availableParallelism(),
+    maxConnections: given.maxConnections ?? 20_000,
     maxMessageBytes: given.maxMessageBytes ?? 1024 * 1024,
     sseKeepaliveMs: given.sseKeepaliveMs ?? 15_000,
     sseIdleLimitMs: given.sseIdleLimitMs ?? 0,

@@ -167,7 +167,10 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
             requireClientCert: resolved.auth === 'mtls',
           },
           // Room for what stands around a payload.
-          limits: { maxMessageBytes: resolved.maxMessageBytes + 64 * 1024 },
+          limits: {
+            maxMessageBytes: resolved.maxMessageBytes + 64 * 1024,
+            maxConnections: resolved.maxConnections,
+          },
           mounts: extras.mounts,
           observe,
         }),

@@ -145,8 +145,9 @@ describe('sources', () => {
     await expect(loadOptions({ cwd, env: { SIGNALBOX_HTTP: '80' } })).rejects.toThrow('SIGNALBOX_HTTP: http: "80"');
   });
 
-  test('every option has a variable of its own', () => {
+  test('every option has a variable of its own', async () => {
     expect(new Set(optionNames.map(variableOf)).size).toBe(optionNames.length);
+    expect((await loadOptions({ cwd, env: { SIGNALBOX_MAX_CONNECTIONS: '7' } })).maxConnections).toBe(7);
     expect(variableOf('drainTimeoutMs')).toBe('SIGNALBOX_DRAIN_TIMEOUT_MS');
   });
 });

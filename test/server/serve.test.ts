@@ -1,5 +1,6 @@
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -100,6 +101,18 @@ test('with tokens, a secret is made once for its owner alone, and nobody comes i
   await server.close();
   await open({ auth: 'jwt', data });
   expect(await ensureSecret(data)).toBe(secret);
+});
+
+test('one connection more than `maxConnections` is closed, and the others stay', async () => {
+  const server = await serve(
+    { grpc: '127.0.0.1:0', http: false, data: ':memory:', logLevel: 'silent', maxConnections: 1 },
+    { sources: { env: {}, cwd: '/' } },
+  );
+  onTestFinished(() => server.close());
+  await using device = await connectDevice({ address: server.grpc[0]!, clientId: 'pump-1' });
+  const one = connect(Number(server.grpc[0]!.split(':')[1]), '127.0.0.1');
+  await once(one, 'close');
+  expect(device.state.kind).toBe('connected');
 });
 
 test('a port in use is named, and what was opened by then is closed again', async () => {
