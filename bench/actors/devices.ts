@@ -1,6 +1,7 @@
 // Devices with the device library as it is, one connection each, that answer every command with its own payload.
 import { subscribe } from 'node:diagnostics_channel';
 import type { Socket } from 'node:net';
+import { setPriority } from 'node:os';
 import { connectDevice, type Device } from '../../src/device/index.ts';
 import { actor } from '../actor.ts';
 import { blob } from '../blob.ts';
@@ -23,6 +24,11 @@ export const verbs = actor({
       return device;
     });
     devices.push(...connected);
+  },
+
+  /** From now on these devices take only what the others leave of the processor, as if they had one of their own. */
+  stepBack(): void {
+    setPriority(10);
   },
 
   /** Resets every connection at once; tells when the devices were back, as seconds after the cut. */
