@@ -74,7 +74,7 @@ export async function run(
   }
 
   try {
-    refuseTokens(argv);
+    refuseSecrets(argv);
     await program.parseAsync(argv, { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
@@ -84,12 +84,28 @@ export async function run(
   return code;
 }
 
-/** A token that stands where it does not belong is not repeated in an error message, nor used. */
-function refuseTokens(argv: readonly string[]): void {
-  if (!argv.some((argument) => /\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*/.test(argument))) return;
-  const why = 'there is a token among the arguments: every user of this machine can read command lines; ';
-  throw new CommanderError(exitCodes.usage, secretInArguments, `${why}use --token-file <file> or SIGNALBOX_TOKEN`);
+/** A secret that stands where it does not belong is not repeated in an error message, nor used. */
+function refuseSecrets(argv: readonly string[]): void {
+  const line = argv.join('\n');
+  for (const { what, pattern, instead } of secrets) {
+    if (!pattern.test(line)) continue;
+    const why = `there is ${what} among the arguments: every user of this machine can read command lines; ${instead}`;
+    throw new CommanderError(exitCodes.usage, secretInArguments, why);
+  }
 }
+
+const secrets = [
+  {
+    what: 'a token',
+    pattern: /\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*/,
+    instead: 'use --token-file <file> or SIGNALBOX_TOKEN',
+  },
+  {
+    what: 'a password of Redis',
+    pattern: /^--redis[=\n]redis(?:s|\+sentinel)?:\/\/[^/@\s]*:[^/@\s]+@/m,
+    instead: 'use SIGNALBOX_REDIS, REDIS_URL or the config file',
+  },
+];
 
 const secretInArguments = 'signalbox.secretInArguments';
 

@@ -7,8 +7,9 @@ import type { RedisFact } from './facts.ts';
 
 export interface RedisConnectionOptions {
   /**
-   * `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS, `unix:///path`. That it is a member of a Redis
-   * Cluster is found out.
+   * `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS, `unix:///path`, or
+   * `redis+sentinel://[user:password@]sentinel[:port],sentinel[:port]/name[/db]` for the primary that Sentinel knows by that
+   * name. That it is a member of a Redis Cluster is found out.
    */
   readonly url: string;
   /** Anything more that ioredis takes: `sentinels`, `tls`, `password` from a file... Goes before what the URL says. */
@@ -42,7 +43,7 @@ export function connectionSettings(options: RedisConnectionOptions): ConnectionS
     throw new HubError('invalid-argument', `Redis timeoutMs is ${timeoutMs}, it must be 10 to 60,000`);
   const address = addressOf(url);
   return {
-    place: address.path ?? `${address.host}:${address.port}`,
+    place: address.name ? `"${address.name}" of Sentinel` : (address.path ?? `${address.host}:${address.port}`),
     prefix,
     timeoutMs,
     clock,
@@ -67,6 +68,7 @@ export function connectionSettings(options: RedisConnectionOptions): ConnectionS
 }
 
 function addressOf(url: string): RedisOptions {
+  if (url.startsWith(sentinelScheme)) return sentinelsOf(url);
   let parsed: URL;
   try {
     parsed = new URL(url);
@@ -97,6 +99,31 @@ function addressOf(url: string): RedisOptions {
     port: Number(port || 6379),
     db: Number(database || 0),
     ...(isSecure && { tls: { servername: hostname } }),
+  };
+}
+
+const sentinelScheme = 'redis+sentinel://';
+
+/** No URL as the standard has it: several hosts. */
+function sentinelsOf(url: string): RedisOptions {
+  const [, username = '', password = '', hosts = '', name, db = '0'] =
+    /^redis\+sentinel:\/\/(?:([^:@/]*):?([^@/]*)@)?([^@/]+)\/([\w.-]+)(?:\/(\d+))?$/.exec(url) ?? [];
+  const sentinels = hosts.split(',').map((each) => {
+    const [, host, port = '26379'] = /^(\[[^\]]+\]|[^:]+)(?::(\d{1,5}))?$/.exec(each) ?? [];
+    return { host: host?.replace(/^\[|\]$/g, '') ?? '', port: Number(port) };
+  });
+  if (name === undefined || sentinels.some(({ host }) => host === ''))
+    throw new HubError(
+      'invalid-argument',
+      `${JSON.stringify(hidden(url))} is not of the form ${sentinelScheme}host:26379,host:26379/name`,
+    );
+  return {
+    ...(username && { username: decodeURIComponent(username) }),
+    ...(password && { password: decodeURIComponent(password) }),
+    sentinels,
+    name,
+    db: Number(db),
+    sentinelRetryStrategy: (attempts) => Math.min(1000, 50 * attempts),
   };
 }
 

@@ -45,8 +45,8 @@ export interface ServeOptions extends Partial<Tuning> {
   /** Name of this process among several. Default: the machine's name and the process id. */
   node?: string;
   /**
-   * The Redis that several nodes share: `redis://[user:password@]host:6379[/db]`, `rediss://` for TLS. Default:
-   * `REDIS_URL`; without it this process is alone, and keeps its state in `data`.
+   * The Redis that several nodes share: `redis://[user:password@]host:6379[/db]`, `rediss://` for TLS,
+   * `redis+sentinel://host:26379,host:26379/name` behind Sentinel. Default: `REDIS_URL`; without it this process is alone, and keeps its state in `data`.
    */
   redis?: string;
   /** What our keys in Redis begin with. Default: `signalbox`. */
@@ -184,7 +184,10 @@ const schema = z.strictObject({
     .optional(),
   redis: z
     .string()
-    .regex(/^(rediss?|unix):\/\//, 'must be redis://host:port, rediss://host:port or unix:///path')
+    .regex(
+      /^(rediss?|unix|redis\+sentinel):\/\//,
+      'must be redis://host:port, rediss://host:port, redis+sentinel://host:port/name or unix:///path',
+    )
     .optional(),
   redisPrefix: z
     .string()

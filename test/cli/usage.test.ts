@@ -88,10 +88,14 @@ describe('secrets among the arguments', () => {
     [['serve', '--secret', 'hunter2']],
     [['send', 'pump-7', 'stop', '--token-file', jwt]],
     [['send', jwt, 'stop']],
+    [['serve', '--redis', 'redis://:hunter2@127.0.0.1:1']],
+    [['serve', '--redis=redis+sentinel://ann:hunter2@127.0.0.1:1/hub', '--nodes', '3']],
   ])('%j are refused and not repeated', async (args) => {
     const { code, stdout, stderr } = await runHere(args);
     expect(code).toBe(2);
-    expect(stderr).toMatch(/every user of this machine can read command lines; .*(--token-file|--auth-secret-file)/);
+    expect(stderr).toMatch(
+      /every user of this machine can read command lines; .*(--token-file|--auth-secret-file|SIGNALBOX_REDIS)/,
+    );
     expect(stdout + stderr).not.toMatch(/hunter2|eyJ/);
   });
 });
