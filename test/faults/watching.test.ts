@@ -4,9 +4,10 @@ import { faultProxy } from '../../src/testing/index.ts';
 import { dice, eventually, size, sleep } from './support/sizes.ts';
 import { SseWatcher } from './support/sse-watcher.ts';
 import { World } from './support/world.ts';
+import { WsWatcher } from './support/ws-watcher.ts';
 
-test('watchers that are cut again and again, also by the death of the hub, see every event once and in order (P18)', {
-  timeout: size(120_000, 900_000),
+test('watchers over SSE and WebSocket that are cut again and again, also by the death of the hub, see every event once and in order (P18)', {
+  timeout: size(240_000, 900_000),
 }, async () => {
   const { random, between } = dice();
   const world = await World.open();
@@ -14,9 +15,10 @@ test('watchers that are cut again and again, also by the death of the hub, see e
   const road = await faultProxy({ target: () => hub.http, random });
   onTestFinished(() => road.close());
   const [events, count, kills] = [20_000, 100, size(3, 30)];
-  const watchers = Array.from(
-    { length: count },
-    () => new SseWatcher(() => `http://${road.address}/v1/events?channel=client.source`),
+  const watchers = Array.from({ length: count }, (_, i) =>
+    i % 2 === 0
+      ? new SseWatcher(() => `http://${road.address}/v1/events?channel=client.source`)
+      : new WsWatcher(() => `http://${road.address}/v1/ws?channel=client.source`),
   );
   onTestFinished(() => {
     for (const watcher of watchers) watcher.close();
@@ -61,7 +63,7 @@ test('watchers that are cut again and again, also by the death of the hub, see e
   await cutting;
   road.setFaults({});
   road.cutAll();
-  const ticks = (watcher: SseWatcher): number[] => watcher.seen.filter((one) => typeof one === 'number');
+  const ticks = (watcher: SseWatcher | WsWatcher): number[] => watcher.seen.filter((one) => typeof one === 'number');
   await eventually('all have seen the last one', () => slowest() >= events).catch(
     () => undefined, // what is missing is told below
   );

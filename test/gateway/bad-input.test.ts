@@ -1,5 +1,6 @@
 import { connect } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { costsNothing } from '../support/footprint.ts';
 import { type Rig, raw, rig, type SseReader, watch } from './support.ts';
 
 /** Bad requests, and the exact answer to each; healthy traffic runs beside them all the time. */
@@ -25,13 +26,18 @@ const stillWell = async () => {
   at.append('fleet', 'tick', ++seen);
   expect(JSON.parse((await healthy.event()).data).data).toBe(seen);
   expect(at.gateway.openStreams).toBe(1);
+  // Nothing of what was refused came to the hub, and what is right is done.
   expect(at.hub.sent).toEqual([]);
+  const headers = { 'content-type': 'application/json' };
+  const good = await fetch(at.url + send, { method: 'POST', headers, body: '{"type":"t","payloadBase64":""}' });
+  expect(await good.json()).toMatchObject({ state: 'succeeded' });
+  at.hub.sent.length = 0;
 };
 
 const deep = (depth: number) => `{"payload":${'['.repeat(depth)}${']'.repeat(depth)}}`;
 const send = '/v1/clients/pump-7/commands';
 
-test.each([
+const bodies: [string, string | Buffer, object][] = [
   ['broken JSON', '{"type":', { status: 400, code: 'malformed-request', detail: 'the body is not valid JSON' }],
   ['a secret in broken JSON', '{"token":"s3cret",,', { detail: 'the body is not valid JSON' }],
   ['no UTF-8', Buffer.from([0x22, 0xff, 0x22]), { status: 400, detail: 'the body is not UTF-8' }],
@@ -92,7 +98,8 @@ test.each([
     '{"type":"t","payloadBase64":"","coalesceKey":"k"}',
     { status: 400, field: 'coalesceKey' },
   ],
-])('a command that is %s is refused', async (_, body, expected) => {
+];
+test.each(bodies)('a command that is %s is refused', async (_, body, expected) => {
   const response = await fetch(at.url + send, {
     method: 'POST',
     body,
@@ -106,7 +113,7 @@ test.each([
   await stillWell();
 });
 
-test.each([
+const routes: [string, string, number, string, string | undefined][] = [
   ['GET', '/v1/events', 400, 'invalid-argument', 'channel'],
   ['GET', '/v1/events?channel=', 400, 'invalid-argument', 'channel'],
   ['GET', '/v1/events?channel=a%0Ab', 400, 'invalid-argument', 'channel'],
@@ -144,7 +151,8 @@ test.each([
   ['PUT', '/v1/events', 405, 'method-not-allowed', undefined],
   ['GET', '/v1/tickets', 405, 'method-not-allowed', undefined],
   ['GET', send, 405, 'method-not-allowed', undefined],
-])('%s %s is answered %i %s', async (method, path, status, code, field) => {
+];
+test.each(routes)('%s %s is answered %i %s', async (method, path, status, code, field) => {
   const response = await fetch(at.url + path, { method });
   expect(response.status).toBe(status);
   const problem = (await response.json()) as { field?: string };
@@ -170,7 +178,7 @@ test.each([
   await stillWell();
 });
 
-test.each([
+const texts: [string, string, number, string][] = [
   [
     'a foreign Host',
     'GET /v1/clients HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n',
@@ -224,7 +232,8 @@ test.each([
     408,
     'request-timeout',
   ],
-])('a request with %s is answered and closed', async (_, text, status, code) => {
+];
+test.each(texts)('a request with %s is answered and closed', async (_, text, status, code) => {
   const answer = await raw(at.port, text);
   expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
   expect(answer).toContain('application/problem+json');
@@ -289,5 +298,18 @@ test('many broken connections at once leave nothing behind', async () => {
   await new Promise((resolve) => setImmediate(resolve));
   for (const socket of sockets) socket.resetAndDestroy();
   await expect.poll(() => at.gateway.openStreams).toBe(1);
+  await stillWell();
+});
+
+test('the whole of it, again and again, costs nothing that stays', { timeout: 120_000 }, async () => {
+  await costsNothing(async () => {
+    const post = (body: string | Buffer) =>
+      fetch(at.url + send, { method: 'POST', body, headers: { 'content-type': 'application/json' } });
+    await Promise.all([
+      ...bodies.map(async ([, body]) => (await post(body)).arrayBuffer()),
+      ...routes.map(async ([method, path]) => (await fetch(at.url + path, { method })).arrayBuffer()),
+      ...texts.map(([, text]) => raw(at.port, text)),
+    ]);
+  });
   await stillWell();
 });
