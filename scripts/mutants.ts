@@ -53,7 +53,7 @@ process.exit(missed.length === 0 ? 0 : 1);
 function copyTree(to: string): string {
   const listed = execFileSync('git', ['ls-files', '-z', '-co', '--exclude-standard'], { cwd: root, encoding: 'utf8' });
   for (const file of listed.split('\0')) {
-    if (file === '') continue;
+    if (file === '' || file === 'node_modules') continue;
     mkdirSync(path.dirname(path.join(to, file)), { recursive: true });
     cpSync(path.join(root, file), path.join(to, file), { force: true, verbatimSymlinks: true, recursive: true });
   }
