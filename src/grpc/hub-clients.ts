@@ -12,8 +12,8 @@ import { ClientServiceDefinition } from '../protocol/gen/signalbox/v1/client.ts'
 import { ClusterServiceDefinition } from '../protocol/gen/signalbox/v1/cluster.ts';
 import { CommandServiceDefinition } from '../protocol/gen/signalbox/v1/command.ts';
 import { EventServiceDefinition } from '../protocol/gen/signalbox/v1/event.ts';
+import { toGrpcJsMetadata } from './call-context.ts';
 import { type ConnectOptions, channelParts, checkToken, type Token } from './channel.ts';
-import { toGrpcJsMetadata } from './service.ts';
 import { SeveralChannels } from './several-channels.ts';
 import { errorOfStatus } from './status.ts';
 

@@ -1,11 +1,4 @@
-import {
-  CallCredentials,
-  type Client,
-  type ClientReadableStream,
-  Metadata,
-  type StatusObject,
-  status,
-} from '@grpc/grpc-js';
+import { type Client, type ClientReadableStream, type Metadata, type StatusObject, status } from '@grpc/grpc-js';
 import { HubError, toHubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
 import { keepAlive } from '../flow/keep-alive.ts';
@@ -22,6 +15,7 @@ import {
   WatchCommandRequest,
   WatchCommandResponse,
 } from '../protocol/gen/signalbox/v1/command.ts';
+import { HandOver, isBreak, isRefusedStream } from './hand-over.ts';
 import type { LeftCalls } from './left-calls.ts';
 import { errorOfStatus } from './status.ts';
 
@@ -370,40 +364,6 @@ function lifeOf({ whenOffline, timeoutMs, waitForConnectMs, ttlMs }: Command): n
   if (whenOffline === 'fail') return (timeoutMs || 30_000) + waitForConnectMs + graceMs;
   return timeoutMs === 0 ? Number.POSITIVE_INFINITY : (ttlMs || 24 * 3_600_000) + timeoutMs + graceMs;
 }
-
-/** Whether the end of a call says something of the connection, and not of the command. */
-function isBreak(code: number, isOurs: boolean, error: HubError): boolean {
-  if (isOurs) return error.code === 'unavailable';
-  // OK without a terminal update; the others are how grpc-js tells of a reset, a GOAWAY or a dead connection.
-  const breaks: number[] = [status.OK, status.CANCELLED, status.UNKNOWN, status.INTERNAL, status.UNAVAILABLE];
-  return breaks.includes(code);
-}
-
-/** HTTP/2 says for certain that the server has not looked at the call: it came after the GOAWAY of a hub that closes. */
-function isRefusedStream({ code, details }: StatusObject): boolean {
-  return code === status.UNAVAILABLE && details === 'Stream refused by server';
-}
-
-/**
- * Tells whether grpc-js has chosen a connection for a call, so that the hub may get it: right before it writes, it
- * asks for the credentials of the call. Until then it is certain that nothing has left this process.
- */
-class HandOver extends CallCredentials {
-  wasMade = false;
-
-  generateMetadata(): Promise<Metadata> {
-    this.wasMade = true;
-    return nothing;
-  }
-  compose(): CallCredentials {
-    return this;
-  }
-  _equals(other: CallCredentials): boolean {
-    return this === other;
-  }
-}
-
-const nothing = Promise.resolve(new Metadata());
 
 function cancelledBeforeSend({ id, clientId }: Command): HubError {
   return new HubError('command-cancelled', `command ${id} to client ${clientId} was not sent: aborted`, {

@@ -4,6 +4,7 @@ import { HubError } from '../errors.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
 import { DeviceServiceDefinition } from '../protocol/gen/signalbox/v1/device.ts';
+import type { OpenStream } from './call-context.ts';
 import { clientService } from './client-service.ts';
 import { commandService, type ServedHub } from './command-service.ts';
 import { type DeviceEnvironment, deviceHandler } from './device-stream.ts';
@@ -16,7 +17,8 @@ import { type Mount, mountHandler, mountPath } from './mount.ts';
 import { answeredLinks, linkPath, type NodeServing } from './node-service.ts';
 import type { BufferCall, RawCall } from './raw-call.ts';
 import { reflectionServices } from './reflection.ts';
-import { addService, type GrpcService, type OpenStream, serviceNameOf } from './service.ts';
+import { addService, type GrpcService } from './service.ts';
+import { serviceNameOf } from './service-methods.ts';
 
 const endlessPaths: ReadonlySet<string> = new Set([
   '/signalbox.v1.ClientService/WatchClients',

@@ -1,29 +1,20 @@
-import type { EventEmitter } from 'node:events';
 import {
-  type ServiceDefinition as GrpcJsServiceDefinition,
   Metadata,
   type Server,
-  type ServerDuplexStream,
   type ServerReadableStream,
   type ServerUnaryCall,
   type ServerWritableStream,
 } from '@grpc/grpc-js';
-import type { CallContext, CompatServiceDefinition, ServiceImplementation } from 'nice-grpc';
-import { Metadata as NiceMetadata, ServerError } from 'nice-grpc';
-import type { Authenticator, Principal } from '../auth/principal.ts';
+import { type CallContext, type CompatServiceDefinition, ServerError, type ServiceImplementation } from 'nice-grpc';
+import type { Authenticator } from '../auth/principal.ts';
 import { HubError, toHubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
-import { encodeMessage, type MessageType } from '../protocol/codec.ts';
 import { authenticateCall } from './access.ts';
+import { type AnyCall, Context, type OpenStream, type WithPrincipal } from './call-context.ts';
 import type { GrpcFact } from './facts.ts';
 import { forgetRequestBytes, http2StreamOf } from './raw-call.ts';
+import { type Method, methodsOf } from './service-methods.ts';
 import { type CallStatus, statusOfError } from './status.ts';
-
-/** What our implementations find in their context beside nice-grpc's own. */
-export interface WithPrincipal {
-  /** Who is calling. Anonymous, without scopes, in services that were added as `open`. */
-  readonly principal: Principal;
-}
 
 /** A service in nice-grpc's shape: any definition that nice-grpc takes, and its implementation. */
 export interface GrpcService<D extends CompatServiceDefinition = CompatServiceDefinition> {
@@ -54,12 +45,6 @@ export interface ServiceEnvironment {
   readonly endless: { readonly paths: ReadonlySet<string>; readonly open: Set<OpenStream> };
 }
 
-/** A stream that is being served. */
-export interface OpenStream {
-  /** Ends it with this error, once. */
-  end(why: HubError): void;
-}
-
 /**
  * Serves implementations of nice-grpc's shape on a grpc-js server that has other handlers too. nice-grpc's own server
  * keeps its grpc-js server to itself, and the stream to devices needs that one.
@@ -75,29 +60,8 @@ export function addService(server: Server, service: GrpcService, environment: Se
   }
 }
 
-/** The full names of a definition's services: `signalbox.v1.ClientService`. */
-export function serviceNameOf(definition: CompatServiceDefinition): string {
-  return methodsOf(definition)[0]?.[1].path.split('/')[1] ?? '';
-}
-
 type AnyMethod = (request: unknown, context: CallContext & WithPrincipal) => unknown;
-type AnyCall =
-  | ServerUnaryCall<unknown, unknown>
-  | ServerWritableStream<unknown, unknown>
-  | ServerReadableStream<unknown, unknown>
-  | ServerDuplexStream<unknown, unknown>;
 type Callback = (error: CallStatus | null, value?: unknown, trailer?: Metadata) => void;
-
-interface Method {
-  readonly path: string;
-  readonly kind: 'unary' | 'serverStream' | 'clientStream' | 'bidi';
-  readonly requestStream: boolean;
-  readonly responseStream: boolean;
-  serialize(value: unknown): Buffer;
-  deserialize(bytes: Buffer): unknown;
-}
-
-const anonymous: Principal = { subject: 'anonymous', tenant: 'default', scopes: new Set() };
 
 class MethodHandler {
   readonly #method: Method;
@@ -246,93 +210,6 @@ class MethodHandler {
   }
 }
 
-/** nice-grpc's call context, and ours; what few look at is made when it is looked at. */
-class Context implements CallContext, WithPrincipal, OpenStream {
-  principal = anonymous;
-  ended: HubError | undefined;
-  readonly #call: AnyCall;
-  /** All is told: what the call says from now on is of no interest. */
-  isDone = false;
-  #aborter: AbortController | undefined;
-  readonly #onEnd = new Set<() => void>();
-  #metadata: NiceMetadata | undefined;
-  #header: NiceMetadata | undefined;
-  #trailer: NiceMetadata | undefined;
-
-  constructor(call: AnyCall) {
-    this.#call = call;
-    const events: EventEmitter = call;
-    // It also comes after a normal end.
-    events.on('cancelled', () => {
-      if (!this.isDone) this.end(new HubError('command-cancelled', 'the caller has left'));
-    });
-  }
-
-  get peer(): string {
-    return this.#call.getPeer();
-  }
-  get signal(): AbortSignal {
-    if (!this.#aborter) {
-      this.#aborter = new AbortController();
-      if (this.ended) this.#aborter.abort();
-    }
-    return this.#aborter.signal;
-  }
-  get metadata(): NiceMetadata {
-    this.#metadata ??= NiceMetadata(
-      Object.entries(this.#call.metadata.getMap()).map(([key, value]) => [
-        key,
-        typeof value === 'string' ? value : new Uint8Array(value),
-      ]),
-    );
-    return this.#metadata;
-  }
-  get header(): NiceMetadata {
-    this.#header ??= NiceMetadata();
-    return this.#header;
-  }
-  get trailer(): NiceMetadata {
-    this.#trailer ??= NiceMetadata();
-    return this.#trailer;
-  }
-
-  sendHeader(): void {
-    this.#call.sendMetadata(toGrpcJsMetadata(this.#header) ?? new Metadata());
-  }
-
-  grpcTrailer(): Metadata | undefined {
-    return toGrpcJsMetadata(this.#trailer);
-  }
-
-  /** Ends what runs, once. */
-  end(why: HubError): void {
-    if (this.ended !== undefined) return;
-    this.ended = why;
-    this.#aborter?.abort();
-    for (const run of this.#onEnd) run();
-    this.#onEnd.clear();
-  }
-
-  /** Calls `run` at the end, or soon if that is past. Returns the release. */
-  onEnd(run: () => void): () => void {
-    if (this.ended === undefined) this.#onEnd.add(run);
-    else process.nextTick(run);
-    return () => this.#onEnd.delete(run);
-  }
-
-  throwIfEnded(): void {
-    if (this.ended !== undefined) throw this.ended;
-  }
-}
-
-export function toGrpcJsMetadata(metadata: NiceMetadata | undefined): Metadata | undefined {
-  if (metadata === undefined) return undefined;
-  const result = new Metadata();
-  for (const [key, values] of metadata)
-    for (const value of values) result.add(key, typeof value === 'string' ? value : Buffer.from(value));
-  return result;
-}
-
 /** Throws `resource-exhausted` for more or longer headers than a call has any use for. */
 export function checkHeaders(metadata: Metadata, maxBytes: number): void {
   let bytes = 0;
@@ -343,53 +220,4 @@ export function checkHeaders(metadata: Metadata, maxBytes: number): void {
 
 function isAbort(thrown: unknown): boolean {
   return thrown instanceof Error && thrown.name === 'AbortError';
-}
-
-interface TsProtoMethod {
-  readonly name: string;
-  readonly requestType: { decode(bytes: Uint8Array): unknown };
-  readonly requestStream: boolean;
-  readonly responseType: MessageType<unknown>;
-  readonly responseStream: boolean;
-}
-
-function methodsOf(definition: CompatServiceDefinition): [string, Method][] {
-  if (isTsProto(definition))
-    return Object.entries(definition.methods).map(([name, method]) => [
-      name,
-      {
-        path: `/${definition.fullName}/${method.name}`,
-        kind: kindOf(method),
-        requestStream: method.requestStream,
-        responseStream: method.responseStream,
-        serialize: (value) => asBuffer(encodeMessage(method.responseType, value)),
-        deserialize: (bytes) => method.requestType.decode(bytes),
-      },
-    ]);
-  return Object.entries(definition as GrpcJsServiceDefinition).map(([name, method]) => [
-    name,
-    {
-      path: method.path,
-      kind: kindOf(method),
-      requestStream: method.requestStream,
-      responseStream: method.responseStream,
-      serialize: (value) => asBuffer(method.responseSerialize(value)),
-      deserialize: (bytes) => method.requestDeserialize(bytes),
-    },
-  ]);
-}
-
-function isTsProto(
-  definition: object,
-): definition is { fullName: string; methods: Readonly<Record<string, TsProtoMethod>> } {
-  return typeof Reflect.get(definition, 'fullName') === 'string';
-}
-
-function kindOf(method: { requestStream: boolean; responseStream: boolean }): Method['kind'] {
-  if (method.requestStream) return method.responseStream ? 'bidi' : 'clientStream';
-  return method.responseStream ? 'serverStream' : 'unary';
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
