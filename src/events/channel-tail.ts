@@ -43,12 +43,14 @@ export class ChannelTail {
   /** Highest number kept from each producer, least recently heard first. */
   producers: Map<string, number> | undefined = undefined;
   isWakeQueued = false;
+  /** The log has let go of it: it holds nothing, and takes nothing more. */
+  isForgotten = false;
   /** A ring: events, and sources of steps that become events when they are read, or the pages into which these were packed. */
   #entries: (KeptEvent | StepSource | Uint8Array | undefined)[] = [];
   /** What is known of a step: its number, and above that its age. -1 for events. */
-  #steps: number[] = [];
+  #steps = new Int32Array();
   /** What a step weighs. To ask its source again would mean to touch it long after it has left every cache. */
-  #weights: number[] = [];
+  #weights = new Int32Array();
   /** Where sources are packed that are over. An old page is kept by its entries alone. */
   #page: Uint8Array | undefined = undefined;
   #pageUsed = 0;
@@ -88,6 +90,17 @@ export class ChannelTail {
     this.#add(source, age * kinds + step, overheadBytes + source.bytesOf(step));
     if (source.firstSeq === 0) source.firstSeq = this.last;
     if (source.isOver) this.#pack(source);
+  }
+
+  /** Whoever still has it does not keep its events with it. */
+  forget(): void {
+    this.isForgotten = true;
+    this.#entries = [];
+    this.#page = undefined;
+    this.#read = undefined;
+    this.size = 0;
+    this.visible = this.last;
+    this.countedBytes = 0;
   }
 
   /** Lets readers see everything up to the first event that is still being stored. True if there was anything new. */
@@ -198,11 +211,17 @@ export class ChannelTail {
 
   #widen(): void {
     const { length } = this.#entries;
-    const inOrder = <T>(ring: T[]): T[] => [...ring.slice(this.#head), ...ring.slice(0, this.#head)];
     const width = Math.max(8, length * 2);
-    this.#entries = inOrder(this.#entries).concat(new Array<undefined>(width - length).fill(undefined));
-    this.#steps = inOrder(this.#steps).concat(new Array<number>(width - length).fill(-1));
-    this.#weights = inOrder(this.#weights).concat(new Array<number>(width - length).fill(0));
+    const empty = new Array<undefined>(width - length).fill(undefined);
+    this.#entries = [...this.#entries.slice(this.#head), ...this.#entries.slice(0, this.#head), ...empty];
+    const widened = (ring: Int32Array) => {
+      const wide = new Int32Array(width);
+      wide.set(ring.subarray(this.#head));
+      wide.set(ring.subarray(0, this.#head), length - this.#head);
+      return wide;
+    };
+    this.#steps = widened(this.#steps);
+    this.#weights = widened(this.#weights);
     this.#head = 0;
   }
 

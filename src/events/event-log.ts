@@ -1,3 +1,5 @@
+import type { ChannelTail } from './channel-tail.ts';
+
 /** An event on its way into a channel. */
 export interface NewEvent {
   /** What happened: `client.connected`, `command.succeeded`, `temperature`. */
@@ -29,6 +31,17 @@ export interface StepSource {
   pack(page: Uint8Array, at: number): number;
   /** Makes the same of what `pack` has written. The same function for all sources of one channel. */
   readonly unpack: (page: Uint8Array, at: number) => StepSource;
+}
+
+/** A channel to which many steps go. Whoever tells them keeps it, so that the log need not look for it at each. */
+export class StepChannel {
+  readonly key: string;
+  /** For the log to note where it has it. */
+  tail: ChannelTail | undefined = undefined;
+
+  constructor(key: string) {
+    this.key = key;
+  }
 }
 
 /** An event as it stands in a channel. */
@@ -85,7 +98,7 @@ export interface EventLog {
    * Appends step 0 to 7 of `source` as an event that is not durable: all that is kept of it, until somebody reads, is
    * this call. Undefined in logs that have no cheaper way than `append`.
    */
-  appendStep?(channel: string, source: StepSource, step: number): void;
+  appendStep?(channel: StepChannel, source: StepSource, step: number): void;
   /** Whether something is, or was, kept in a channel or waited for: it is not asked for its history any more. Where there is `appendStep`. */
   isOpen?(channel: string): boolean;
   /** Events after a position. Answers at once, without a promise, when memory has them. */

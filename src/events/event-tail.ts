@@ -1,7 +1,7 @@
 import { type Clock, systemClock } from '../flow/clock.ts';
 import { Deque } from '../flow/deque.ts';
 import { ChannelTail } from './channel-tail.ts';
-import type { EventGap, EventPage, NewEvent, Position, StepSource } from './event-log.ts';
+import type { EventGap, EventPage, NewEvent, Position, StepChannel, StepSource } from './event-log.ts';
 import { KeptEvent } from './kept-event.ts';
 
 /** How much of the newest events stays in memory. */
@@ -48,8 +48,6 @@ export class EventTail {
   readonly #commands: Shelf = { channels: new Map(), byAge: new Deque(), forgotten: 0 };
   readonly #others: Shelf = { channels: new Map(), byAge: new Deque(), forgotten: 0 };
   readonly #startedAtMs: number;
-  /** To which an event was added last. */
-  #newest: ChannelTail | undefined;
   #woken: ChannelTail[] = [];
   #bytes = 0;
   #opened = 0;
@@ -89,8 +87,6 @@ export class EventTail {
   }
 
   find(key: string): ChannelTail | undefined {
-    // Several steps of one command come in a row: they need not look for their channel anew.
-    if (this.#newest?.key === key) return this.#newest;
     return this.#others.channels.get(key) ?? this.#commands.channels.get(key);
   }
 
@@ -125,13 +121,17 @@ export class EventTail {
   }
 
   /** Gives a step its number; it becomes an event when it is read. */
-  addStep(tail: ChannelTail, source: StepSource, step: number): void {
+  addStep(channel: StepChannel, source: StepSource, step: number): void {
+    let { tail } = channel;
+    if (tail === undefined || tail.isForgotten) {
+      tail = this.open(channel.key);
+      channel.tail = tail;
+    }
     tail.pushStep(source, step, this.#age());
     this.#added(tail, true);
   }
 
   #added(tail: ChannelTail, isKept: boolean): void {
-    this.#newest = tail;
     tail.touchedAt = this.#opened;
     if (isKept && tail.visible === tail.last - 1) {
       tail.visible = tail.last;
@@ -236,7 +236,6 @@ export class EventTail {
       channels.clear();
       byAge.clear();
     }
-    this.#newest = undefined;
     this.#woken = [];
     this.#bytes = 0;
   }
@@ -294,10 +293,9 @@ export class EventTail {
 
   #forget(shelf: Shelf, tail: ChannelTail): void {
     shelf.channels.delete(tail.key);
-    if (this.#newest === tail) this.#newest = undefined;
     shelf.forgotten = Math.max(shelf.forgotten, tail.last);
     this.#bytes -= tail.countedBytes;
-    tail.countedBytes = 0;
+    tail.forget();
   }
 
   /** Too much in memory: forgets old commands, then old channels, then the older half of what the others hold. */

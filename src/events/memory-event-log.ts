@@ -29,7 +29,7 @@ export function memoryEventLog(options: MemoryEventLogOptions = {}): EventLog {
     },
     appendStep(channel, source, step) {
       if (tail.isClosed) throw new HubError('unavailable', 'the event log is closed');
-      tail.addStep(tail.open(channel), source, step);
+      tail.addStep(channel, source, step);
     },
     isOpen: (channel) => tail.isOpen(channel),
     read(channel, after, limit) {

@@ -1,4 +1,5 @@
 import { channelKey, clientChannel } from '../events/channels.ts';
+import { StepChannel } from '../events/event-log.ts';
 import { Deque } from '../flow/deque.ts';
 import type { ClientInfo } from './client-info.ts';
 import type { Mailbox, MailboxOwner } from './mailbox.ts';
@@ -19,8 +20,8 @@ export interface ClientHost {
 export class Client implements SessionOwner, MailboxOwner {
   readonly tenant: string;
   readonly id: string;
-  /** Key of its channel in the event log. */
-  readonly channel: string;
+  /** Its channel in the event log. */
+  readonly channel: StepChannel;
   readonly #host: ClientHost;
   session: Session | undefined;
   /** Hellos that wait for a claim. */
@@ -52,7 +53,7 @@ export class Client implements SessionOwner, MailboxOwner {
   constructor(tenant: string, id: string, host: ClientHost, mailbox: ((client: Client) => Mailbox) | undefined) {
     this.tenant = tenant;
     this.id = id;
-    this.channel = channelKey(tenant, clientChannel(id));
+    this.channel = new StepChannel(channelKey(tenant, clientChannel(id)));
     this.#host = host;
     this.mailbox = mailbox?.(this);
   }

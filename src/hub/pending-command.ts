@@ -1,5 +1,6 @@
 import type { HubError } from '../errors.ts';
 import { channelKey, clientChannel } from '../events/channels.ts';
+import { StepChannel } from '../events/event-log.ts';
 import { hashOf } from '../flow/hash.ts';
 import { Alarm } from '../flow/timing-wheel.ts';
 import type { Command, CommandRecord, CommandState, CommandUpdate, Progress } from '../protocol/command.ts';
@@ -16,8 +17,8 @@ interface Accepted {
   readonly position?: number | undefined;
   /** Where it stands; undefined where it was accepted just now. */
   readonly last?: CommandUpdate | undefined;
-  /** Key of its client's channel, where somebody has it at hand. */
-  readonly channel?: string | undefined;
+  /** Its client's channel, where somebody has it at hand. */
+  readonly channel?: StepChannel | undefined;
   /** Where it has been, where somebody knows that. */
   readonly trail?: CommandTrail | undefined;
 }
@@ -60,7 +61,7 @@ export class PendingCommand extends Alarm implements CommandRecord {
   /** Its own channel is open in the log: its updates are published there too. */
   hasOpenChannel = false;
   #spoken: Spoken | undefined = undefined;
-  #channel: string | undefined;
+  #channel: StepChannel | undefined;
   /** Nearly always there is one reader: it is kept without a set. */
   #reader: UpdateReader | undefined = undefined;
   #moreReaders: Set<UpdateReader> | undefined = undefined;
@@ -91,9 +92,9 @@ export class PendingCommand extends Alarm implements CommandRecord {
     return this.trail.acceptedAtMs;
   }
 
-  /** Key of its client's channel. */
-  get clientChannel(): string {
-    this.#channel ??= channelKey(this.command.tenant, clientChannel(this.command.clientId));
+  /** Its client's channel. */
+  get clientChannel(): StepChannel {
+    this.#channel ??= new StepChannel(channelKey(this.command.tenant, clientChannel(this.command.clientId)));
     return this.#channel;
   }
 

@@ -36,7 +36,7 @@ export class Publisher {
     const { trail, last } = pending;
     const { step } = trail;
     if (step === undefined || !log.appendStep || pending.hasOpenChannel) this.#update(pending, last);
-    else if (isDurable(pending, last)) this.#append(pending.clientChannel, eventOf(pending, last));
+    else if (isDurable(pending, last)) this.#append(pending.clientChannel.key, eventOf(pending, last));
     else log.appendStep(pending.clientChannel, trail, step);
   }
 
@@ -53,7 +53,7 @@ export class Publisher {
   }
 
   #update(pending: PendingCommand, update: CommandUpdate): void {
-    this.#append(pending.clientChannel, eventOf(pending, update));
+    this.#append(pending.clientChannel.key, eventOf(pending, update));
     // A log that is not asked for history in time, as it has no steps, gets the updates of queued commands one by one.
     const isFilled = pending.hasOpenChannel || (pending.isQueued && !this.#log?.appendStep);
     if (!isFilled && update.state !== 'progress') return;

@@ -1,6 +1,6 @@
 import { HubError } from '../errors.ts';
 import type { ChannelTail } from '../events/channel-tail.ts';
-import type { EventLog, EventPage, NewEvent, Position, StepSource } from '../events/event-log.ts';
+import type { EventLog, EventPage, NewEvent, Position, StepChannel, StepSource } from '../events/event-log.ts';
 import type { EventTail } from '../events/event-tail.ts';
 import { dataJson, type KeptEvent } from '../events/kept-event.ts';
 import type { Announcement } from '../tasks/run-store.ts';
@@ -73,9 +73,9 @@ export class SqliteEventLog implements EventLog {
     }
   }
 
-  appendStep(channel: string, source: StepSource, step: number): void {
+  appendStep(channel: StepChannel, source: StepSource, step: number): void {
     if (this.#tail.isClosed) throw new HubError('unavailable', 'the event log is closed');
-    this.#tail.addStep(this.#tail.open(channel), source, step);
+    this.#tail.addStep(channel, source, step);
   }
 
   isOpen(channel: string): boolean {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { NewEvent, StepSource } from '../../src/events/event-log.ts';
+import { type NewEvent, StepChannel, type StepSource } from '../../src/events/event-log.ts';
 import { EventTail } from '../../src/events/event-tail.ts';
 
 /** What becomes of one number; its steps are told with the bytes that it weighs. */
@@ -45,7 +45,8 @@ test('steps are told as they came, whether their source is packed by then or not
   fc.assert(
     fc.property(fc.array(turn, { maxLength: 200 }), fc.integer({ min: 1, max: 100 }), (turns, ringEvents) => {
       const tail = new EventTail(1, { ringEvents, maxAgeMs: Number.POSITIVE_INFINITY });
-      const channel = tail.open('default/c');
+      const steps = new StepChannel('default/c');
+      const channel = tail.open(steps.key);
       const lanes: { name: number; step: number; source: Source }[] = [];
       const told: string[] = [];
       const weights: number[] = [];
@@ -60,7 +61,7 @@ test('steps are told as they came, whether their source is packed by then or not
         lanes[lane] = at;
         at.step++;
         at.source.isOver = at.step === 3;
-        tail.addStep(channel, at.source, at.step);
+        tail.addStep(steps, at.source, at.step);
         told.push(`${at.name}.${at.step}`);
         weights.push(160 + at.source.bytesOf(at.step));
         if (at.step === 3) delete lanes[lane];
@@ -73,4 +74,21 @@ test('steps are told as they came, whether their source is packed by then or not
       tail.close();
     }),
   );
+});
+
+test('steps go on in a channel that the log had forgotten, above every number that it can have had', () => {
+  const tail = new EventTail(1, { maxChannels: 2, maxAgeMs: Number.POSITIVE_INFINITY });
+  const steps = new StepChannel('default/a');
+  const ended = (name: number): Source => Object.assign(new Source(name, 10), { isOver: true });
+  for (let name = 1; name <= 3; name++) tail.addStep(steps, ended(name), 3);
+  const forgotten = tail.open('default/a');
+  for (const other of ['default/b', 'default/c', 'default/d', 'default/e']) tail.open(other);
+  expect(tail.find('default/a')).toBe(undefined);
+  expect([forgotten.size, forgotten.at(1)]).toEqual([0, undefined]);
+  tail.addStep(steps, ended(4), 3);
+  const { events } = tail.read('default/a', tail.end('default/a'), 10);
+  expect(events).toEqual([]);
+  const page = tail.read('default/a', { epoch: 1, seq: 3 }, 10);
+  expect(page.events.map((event) => JSON.parse(event.dataJson()))).toEqual(['4.3']);
+  tail.close();
 });
