@@ -1,6 +1,6 @@
 import { channelKey, channelName, clientChannel, commandChannel, fleetChannel } from '../events/channels.ts';
 import type { EventLog, NewEvent } from '../events/event-log.ts';
-import type { CommandUpdate } from '../protocol/command.ts';
+import type { CommandState, CommandUpdate } from '../protocol/command.ts';
 import type { ClientInfo } from './client-info.ts';
 import { CommandEvent } from './command-event.ts';
 import type { PendingCommand } from './pending-command.ts';
@@ -33,10 +33,10 @@ export class Publisher {
   step(pending: PendingCommand): void {
     const log = this.#log;
     if (!log) return;
-    const { trail, last } = pending;
+    const { trail } = pending;
     const { step } = trail;
-    if (step === undefined || !log.appendStep || pending.hasOpenChannel) this.#update(pending, last);
-    else if (isDurable(pending, last)) this.#append(pending.clientChannel.key, eventOf(pending, last));
+    if (step === undefined || !log.appendStep || pending.hasOpenChannel) this.#update(pending, pending.last);
+    else if (isDurable(pending, pending.state)) this.#append(pending.clientChannel.key, eventOf(pending, pending.last));
     else log.appendStep(pending.clientChannel, trail, step);
   }
 
@@ -81,10 +81,14 @@ export class Publisher {
 
 const commandKey = ({ command }: PendingCommand): string => channelKey(command.tenant, commandChannel(command.id));
 
-function isDurable({ isQueued, hasEnded }: PendingCommand, { state }: CommandUpdate): boolean {
+function isDurable({ isQueued, hasEnded }: PendingCommand, state: CommandState): boolean {
   return isQueued && (state === 'queued' || hasEnded);
 }
 
-function eventOf(pending: PendingCommand, update: CommandUpdate, durable = isDurable(pending, update)): CommandEvent {
+function eventOf(
+  pending: PendingCommand,
+  update: CommandUpdate,
+  durable = isDurable(pending, update.state),
+): CommandEvent {
   return new CommandEvent(pending.command.payload.type, update, durable);
 }
