@@ -135,7 +135,7 @@ export class Arrivals {
 
   /** The end of an open session: its client is away, and may come back to where it was. */
   left(session: Session, reason: CloseReason): void {
-    const { lineage } = session;
+    const { epoch } = session;
     const client = this.#host.clientFor(session.client.tenant, session.client.id);
     if (client.session !== session) return;
     const { settings, wheel, publisher, life } = this.#host;
@@ -144,8 +144,9 @@ export class Arrivals {
     client.connectedAtMs = undefined;
     client.mailbox?.unload(life.shelve);
     settings.claims?.release(client.tenant, client.id, session.epoch);
+    // By its epoch: the alarm must not keep what a session held that nobody can resume any more.
     const forget = (): void => {
-      if (client.lineage !== lineage || client.session) return;
+      if (client.epoch !== epoch || client.session) return;
       client.lineage = undefined;
       this.#host.released(client);
     };

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import type { HubFact } from '../../src/hub/index.ts';
 import { Hub } from '../../src/hub/index.ts';
 import { collect, scriptedDevice, testCommand, virtualClock } from '../../src/testing/index.ts';
+import { footprint } from '../support/footprint.ts';
 
 const states = (updates: { state: string }[]): string[] => updates.map(({ state }) => state);
 
@@ -149,6 +150,28 @@ test('a lost session can be resumed until its window is over, not after', async 
   expect((await again.hello({ bootId: 'boot-1', resume: { session: welcome.session, lastSeq: 0 } })).resumed).toBe(
     false,
   );
+  await hub.close();
+});
+
+test('a device that comes and goes and takes nothing costs one outbox, not one for each time', async () => {
+  const { hub, device, clock } = await connected({
+    resumeWindowMs: 1e9,
+    rememberedBytes: 0,
+    graceMs: 0,
+    heartbeatMs: 1e9,
+  });
+  device.cut();
+  const base = footprint().bytes;
+  for (let turn = 0; turn < 60; turn++) {
+    const next = scriptedDevice(hub);
+    await next.hello({ bootId: `boot-${turn}` });
+    const value = new Uint8Array(1_000_000).fill(turn);
+    void collect(hub.send(testCommand({ timeoutMs: 1000, payload: { type: 'test.Do', value } })));
+    await next.command();
+    next.cut();
+    await clock.advance(2000);
+  }
+  expect((footprint().bytes - base) / 2 ** 20).toBeLessThan(10);
   await hub.close();
 });
 

@@ -411,4 +411,11 @@ export const mutants: readonly Mutant[] = [
     replace: 'if (isDeeper(data) && json.length === 0)',
     caughtBy: ['test/hub/bad-input.test.ts'],
   },
+  {
+    name: 'what a lost session held is kept until nobody could resume it, also when a newer one is there',
+    file: 'src/hub/arrivals.ts',
+    find: 'if (client.epoch !== epoch || client.session) return;',
+    replace: 'if (client.epoch !== epoch || client.session || session.lineage === undefined) return;',
+    caughtBy: ['test/hub/live-commands.test.ts'],
+  },
 ];
