@@ -9,8 +9,10 @@ export interface NoOpTasks {
   starts(load: { seconds: number }): Promise<Load>;
 }
 
-/** Tasks that do nothing, on whatever keeps and brings their runs. */
-export async function noOpTasks(on: Pick<TasksOptions, 'log' | 'store' | 'engine'>): Promise<NoOpTasks> {
+/** Tasks that do nothing, on whatever keeps and brings their runs; 200 at once unless told otherwise. */
+export async function noOpTasks(
+  on: Pick<TasksOptions, 'log' | 'store' | 'engine' | 'concurrency'>,
+): Promise<NoOpTasks> {
   const ended = new Map<string, () => void>();
   const started = new Map<number, () => void>();
   const noop = defineTask({
@@ -22,9 +24,9 @@ export async function noOpTasks(on: Pick<TasksOptions, 'log' | 'store' | 'engine
     },
   });
   const tasks = new Tasks({
+    concurrency: 200,
     ...on,
     tasks: [noop],
-    concurrency: 200,
     observe(fact) {
       if (fact.kind !== 'run-ended') return;
       ended.get(fact.runId)?.();

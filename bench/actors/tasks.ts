@@ -9,7 +9,7 @@ import { noOpTasks } from '../no-op-tasks.ts';
 const directory = mkdtempSync(path.join(tmpdir(), 'signalbox-bench-'));
 process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
 const store = await openSqlite({ directory });
-const { runs, starts } = await noOpTasks({ log: store.log, store: store.runs });
+const { runs, starts } = await noOpTasks({ log: store.log, store: store.runs, concurrency: 500 });
 
 export const verbs = actor({ runs, starts });
 export type TasksVerbs = typeof verbs;
