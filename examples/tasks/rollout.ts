@@ -1,7 +1,11 @@
-// A fleet rollout as a task: batches, an abort threshold, a checkpoint after each batch; the hub is closed in the middle, and it goes on.
+// A fleet rollout as a task: batches with a pause between them, an abort threshold, and a checkpoint after each batch. The hub
+// that runs it is a process of its own, which is killed in the middle (kill -9) and started again: the rollout goes on.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 import { HubError } from 'signalbox';
 import { PumpServiceDefinition } from 'signalbox/example';
 import { serve } from 'signalbox/server';
@@ -9,6 +13,7 @@ import { defineTask } from 'signalbox/tasks';
 import { z } from 'zod';
 import { connectPump } from '../support.ts';
 
+const pumps = Array.from({ length: 6 }, (_, i) => `pump-${i + 1}`);
 const state = z.object({ done: z.array(z.string()), failed: z.array(z.string()) });
 
 export const rollout = defineTask({
@@ -19,12 +24,14 @@ export const rollout = defineTask({
     batchSize: z.int().min(1).default(2),
     pauseMs: z.int().min(0).default(0),
     abortAfterFailures: z.int().min(1).default(2),
+    /** How long a device that is not connected is waited for. */
+    waitMs: z.int().min(0).default(20_000),
   }),
   output: state,
   events: { batch: z.object({ ok: z.array(z.string()), failed: z.array(z.string()) }) },
   // One rollout at a time.
   concurrency: { onFull: 'reject' },
-  async run({ clientIds, maxRpm, batchSize, pauseMs, abortAfterFailures }, ctx) {
+  async run({ clientIds, maxRpm, batchSize, pauseMs, abortAfterFailures, waitMs }, ctx) {
     const { done, failed } = state.parse(ctx.lastCheckpoint ?? { done: [], failed: [] });
     const left = clientIds.filter((id) => !done.includes(id) && !failed.includes(id));
     while (left.length > 0) {
@@ -34,7 +41,7 @@ export const rollout = defineTask({
         batch.map(async (clientId) => {
           await using pump = ctx.commands(PumpServiceDefinition, { clientId });
           // A batch that was under way at a crash is sent again: the same key, and a setting, so that twice is once.
-          const options = { idempotencyKey: `${ctx.runId}-${clientId}`, idempotent: true, waitForConnectMs: 2000 };
+          const options = { idempotencyKey: `${ctx.runId}-${clientId}`, idempotent: true, waitForConnectMs: waitMs };
           return pump.configUpdate({ config: { maxRpm } }, options).then(
             () => true,
             (error: HubError) => {
@@ -58,49 +65,58 @@ export const rollout = defineTask({
   },
 });
 
-const data = mkdtempSync(path.join(tmpdir(), 'signalbox-rollout-'));
-const open = (grpc: string) =>
-  serve(
-    {
-      grpc,
-      http: false,
-      data,
-      logLevel: 'error',
-      drainTimeoutMs: 0,
-      drainReconnectAfterMs: 100,
-      drainSpreadMs: 0,
-      preset: 'test',
-    },
-    { tasks: [rollout] },
-  );
-
-try {
-  const first = await open('127.0.0.1:0');
-  const [address] = first.grpc as [string];
-  await using _devices = new AsyncDisposableStack();
-  const clientIds = Array.from({ length: 6 }, (_, i) => `pump-${i + 1}`);
-  for (const clientId of clientIds) _devices.use(await connectPump({ address, clientId }));
-
-  const input = { clientIds, maxRpm: 900, pauseMs: 300 };
-  const handle = await first.tasks.trigger(rollout, input);
-  await first.tasks.trigger(rollout, input).catch((error: HubError) => console.log(`a second one: ${error.code}`));
+/** The hub. It asks for the rollout, which is one run however often it is asked for, and tells how that goes. */
+async function hub(address: string, data: string): Promise<void> {
+  const options = { grpc: address, http: false, data, logLevel: 'error', preset: 'test' } as const;
+  await using server = await serve(options, { tasks: [rollout] });
+  console.log(`listens at ${server.grpc[0]}`);
+  const input = { clientIds: pumps, maxRpm: 900, pauseMs: 300 };
+  const handle = await server.tasks.trigger(rollout, input, { idempotencyKey: 'rpm-900' });
+  await server.tasks.trigger(rollout, input).catch((error: HubError) => console.log(`another one: ${error.code}`));
   for await (const { event } of handle.events()) {
-    if (event.type !== 'batch') continue;
-    console.log(`before: ${JSON.parse(event.dataJson()).data.ok.join(' ')}`);
-    break;
+    const told = JSON.parse(event.dataJson());
+    if (event.type === 'batch') console.log(`batch ${told.data.ok.join(' ')}`);
+    if (event.type === 'hub.attempt') console.log(`attempt ${told.attempt}: ${told.reason}`);
   }
-  await first.close();
+  const { done } = await handle.result();
+  console.log(`done ${done.join(' ')}`);
 
-  // The next process: the devices come back to it, and the rollout goes on after its last batch.
-  await using second = await open(address);
-  const { done } = (await (await second.tasks.get(handle.id)).result()) as { done: string[] };
-  console.log(`after: ${done.join(' ')}`);
-
-  const wrong = await second.tasks.trigger(rollout, {
-    clientIds: ['pump-1', 'nobody-1', 'nobody-2', 'pump-2'],
-    maxRpm: 950,
-  });
+  const clientIds = ['pump-1', 'nobody-1', 'nobody-2', 'pump-2'];
+  const wrong = await server.tasks.trigger(rollout, { clientIds, maxRpm: 950, waitMs: 100 });
   await wrong.result().catch((error: HubError) => console.log(error.message.replace(/^run \S+ /, '')));
-} finally {
-  rmSync(data, { recursive: true, force: true });
+}
+
+/** Runs the hub in a process of its own and tells what it says. `hear` returns true to have it killed. */
+async function runHub(name: string, address: string, data: string, hear: (line: string) => Promise<boolean> | boolean) {
+  const stdio = ['ignore', 'pipe', 'inherit'] as const;
+  const child = spawn(process.execPath, [import.meta.filename, 'hub', address, data], { stdio: [...stdio] });
+  const ended = once(child, 'exit');
+  for await (const line of createInterface({ input: child.stdout! })) {
+    console.log(`${name}: ${line.replace(/:\d+$/, ':<port>')}`);
+    if (await hear(line)) child.kill('SIGKILL');
+  }
+  await ended;
+}
+
+if (process.argv[2] === 'hub') await hub(process.argv[3]!, process.argv[4]!);
+else {
+  const data = mkdtempSync(path.join(tmpdir(), 'signalbox-rollout-'));
+  try {
+    await using devices = new AsyncDisposableStack();
+    let address = '127.0.0.1:0';
+    let isKilled = false;
+    await runHub('first', address, data, async (line) => {
+      if (line.startsWith('listens at ')) {
+        address = line.slice('listens at '.length);
+        for (const clientId of pumps) devices.use(await connectPump({ address, clientId }));
+      }
+      if (isKilled || !line.startsWith('batch ')) return false;
+      isKilled = true;
+      return true;
+    });
+    // The devices come back to the next one by themselves, and the rollout goes on after its last batch.
+    await runHub('second', address, data, () => false);
+  } finally {
+    rmSync(data, { recursive: true, force: true });
+  }
 }

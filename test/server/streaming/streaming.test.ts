@@ -6,6 +6,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import Fastify from 'fastify';
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest';
+import { channelKey } from '../../../src/events/channels.ts';
+import { StreamLeases } from '../../../src/leases/index.ts';
+import { openRedis } from '../../../src/redis/index.ts';
 import {
   directSseResponse,
   initStreaming,
@@ -19,6 +22,9 @@ import {
 } from '../../../src/server/index.ts';
 import { StreamContext } from '../../../src/tasks/index.ts';
 import { watch } from '../../gateway/support.ts';
+import { fakeOpenSearch } from '../../opensearch/fake-opensearch.ts';
+import { describeNeeding } from '../../support/needs.ts';
+import { RedisServer } from '../../support/redis.ts';
 
 const fields = { workspaceId: 'w', project: 'p', env: 'test', service: 's' };
 
@@ -223,7 +229,7 @@ describe('directSseResponse', () => {
 describe('initStreaming', () => {
   test('is needed first, once, and with one place to keep events in', async () => {
     expect(() => streaming()).toThrow('call initStreaming');
-    await expect(initStreaming({})).rejects.toThrow('needs one of server, log, data, address; given: none');
+    await expect(initStreaming({})).rejects.toThrow('needs one of server, log, data, redis, address; given: none');
     await init();
     await expect(initStreaming({ data: ':memory:' })).rejects.toThrow('was called before');
   });
@@ -249,6 +255,34 @@ describe('initStreaming', () => {
     reader.leave();
     expect(seen.map(({ name }) => name)).toEqual(['log', 'log', 'data', 'progress', 'done']);
     expect(JSON.parse(seen[1]!.data).data).toEqual({ level: 'info', message: 'from there', context: fields });
+  });
+});
+
+describeNeeding('redis', 'initStreaming with redis', () => {
+  test('streams and places are one for all processes', async () => {
+    const redis = await RedisServer.start();
+    onTestFinished(() => redis.close());
+    const search = await fakeOpenSearch();
+    onTestFinished(() => search.close());
+    const one = await init({ redis: redis.url, lease: { limit: 1 }, archive: { node: search.node, flushMs: 10 } });
+    const stream = StreamContext.create(fields);
+    await stream.log('from the first');
+    // As another process would see it.
+    const other = await openRedis({ url: redis.url });
+    onTestFinished(() => other.close());
+    const { events } = await other.log.read(channelKey('default', stream.channel), { epoch: 0, seq: 0 }, 10);
+    expect(events.map(({ type }) => type)).toEqual(['log']);
+    const held = await sseResponseWithLease(stream, 'ann');
+    const elsewhere = new StreamLeases({ store: other.leases, limit: 1 });
+    onTestFinished(() => elsewhere.close());
+    expect(await elsewhere.canAcquire('ann')).toBe(false);
+    await held.body!.cancel();
+    await expect.poll(() => elsewhere.canAcquire('ann')).toBe(true);
+    await one.close();
+    expect([...search.docs.values()]).toMatchObject([{ channel: stream.channel, type: 'log' }]);
+    await expect(initStreaming({ address: '127.0.0.1:1', archive: { node: search.node } })).rejects.toThrow(
+      'a server has its own',
+    );
   });
 });
 
