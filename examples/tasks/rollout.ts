@@ -70,7 +70,7 @@ async function hub(address: string, data: string): Promise<void> {
   const options = { grpc: address, http: false, data, logLevel: 'error', preset: 'test' } as const;
   await using server = await serve(options, { tasks: [rollout] });
   console.log(`listens at ${server.grpc[0]}`);
-  const input = { clientIds: pumps, maxRpm: 900, pauseMs: 300 };
+  const input = { clientIds: pumps, maxRpm: 900, pauseMs: 1000 };
   const handle = await server.tasks.trigger(rollout, input, { idempotencyKey: 'rpm-900' });
   await server.tasks.trigger(rollout, input).catch((error: HubError) => console.log(`another one: ${error.code}`));
   for await (const { event } of handle.events()) {
@@ -81,7 +81,8 @@ async function hub(address: string, data: string): Promise<void> {
   const { done } = await handle.result();
   console.log(`done ${done.join(' ')}`);
 
-  const clientIds = ['pump-1', 'nobody-1', 'nobody-2', 'pump-2'];
+  // Those of the last batch are connected; the others do not exist.
+  const clientIds = ['pump-5', 'nobody-1', 'nobody-2', 'pump-6'];
   const wrong = await server.tasks.trigger(rollout, { clientIds, maxRpm: 950, waitMs: 100 });
   await wrong.result().catch((error: HubError) => console.log(error.message.replace(/^run \S+ /, '')));
 }

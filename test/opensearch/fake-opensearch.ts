@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { createServer, type IncomingHttpHeaders } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 interface Doc {
@@ -15,7 +15,13 @@ type Clause = Record<string, never>;
 /** As much of OpenSearch as the archive uses, in memory; what it does not understand it refuses, as the real one does. */
 export async function fakeOpenSearch() {
   const docs = new Map<string, Doc>();
-  const requests: { method: string; path: string; authorization: string | undefined; body: string }[] = [];
+  const requests: {
+    method: string;
+    path: string;
+    authorization: string | undefined;
+    headers: IncomingHttpHeaders;
+    body: string;
+  }[] = [];
   /** Answers the next requests with these, instead of doing them. */
   const script: { status: number; body?: object }[] = [];
 
@@ -92,7 +98,8 @@ export async function fakeOpenSearch() {
     let body = '';
     for await (const chunk of request) body += chunk;
     const { method = '', url = '' } = request;
-    requests.push({ method, path: url, authorization: request.headers.authorization, body });
+    const { headers } = request;
+    requests.push({ method, path: url, authorization: headers.authorization, headers, body });
     let made: { status: number; body?: object };
     try {
       made = script.shift() ?? answer(method, url, request.headers['content-type'] ?? '', body);

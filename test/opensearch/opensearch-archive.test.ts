@@ -1,3 +1,4 @@
+import { createHash, createHmac } from 'node:crypto';
 import { expect, onTestFinished, test } from 'vitest';
 import { memoryEventLog } from '../../src/events/memory-event-log.ts';
 import {
@@ -48,9 +49,66 @@ test('template and policy come before the first event, which goes with others in
     'POST /stream_events-events/_bulk',
   ]);
   const [template, policy] = server.requests.map(({ body }) => body);
-  expect(JSON.parse(template!)).toMatchObject({ index_patterns: ['stream_events-events'], data_stream: {} });
-  expect(policy).toContain('"min_index_age":"7d"');
+  expect(JSON.parse(template!)).toMatchObject({
+    index_patterns: ['stream_events-events'],
+    data_stream: {},
+    template: {
+      mappings: { dynamic: false, properties: { '@timestamp': { type: 'date' }, channel: { type: 'keyword' } } },
+    },
+  });
+  const { states, ism_template, default_state } = JSON.parse(policy!).policy;
+  expect(default_state).toBe('kept');
+  expect(states).toMatchObject([
+    { name: 'kept', transitions: [{ state_name: 'over', conditions: { min_index_age: '7d' } }] },
+    { name: 'over', actions: [{ delete: {} }] },
+  ]);
+  // Indexes of a data stream have names of their own.
+  expect(ism_template[0].index_patterns).toEqual(['.ds-stream_events-events-*']);
+  // A data stream takes nothing but `create`.
+  expect(server.requests[2]!.body.split('\n')[0]).toMatch(/^\{"create":/);
   expect(server.docs.size).toBe(1200);
+});
+
+test('a policy that is there already is left as it is, and where there are no policies that is told once', async () => {
+  for (const [status, told] of [
+    [409, 0],
+    [404, 1],
+  ] as const) {
+    const { server, archive, facts, keep } = await open();
+    server.script.push({ status: 200 }, { status });
+    keep(1);
+    await archive.flush();
+    keep(2);
+    await archive.flush();
+    expect(facts.filter(({ kind }) => kind === 'archive-failed')).toHaveLength(told);
+    expect(server.docs.size).toBe(2);
+  }
+});
+
+test('the signature for AWS is that of the request: method, path, body, time and session', async () => {
+  const secretAccessKey = 'wJalrXUtnFEMI';
+  const credentials = async () => ({ accessKeyId: 'AKID', secretAccessKey, sessionToken: 'session' });
+  const { server, archive, keep } = await open({ auth: { kind: 'aws', region: 'eu-central-1', credentials } });
+  keep(1);
+  await archive.flush();
+  await archive.query({ tenant: 't', limit: 1 });
+  expect(server.requests).toHaveLength(4);
+  for (const { method, path, body, headers } of server.requests) {
+    const [, day, names, signature] =
+      /Credential=AKID\/(\d{8})\/eu-central-1\/es\/aws4_request, SignedHeaders=([^,]+), Signature=(\w+)/.exec(
+        headers.authorization!,
+      )!;
+    expect(names!.split(';')).toEqual(expect.arrayContaining(['host', 'x-amz-date', 'x-amz-security-token']));
+    expect(headers['x-amz-security-token']).toBe('session');
+    const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
+    const hmac = (key: string | Buffer, text: string) => createHmac('sha256', key).update(text).digest();
+    const signed = names!.split(';').map((name) => `${name}:${String(headers[name]).trim()}\n`);
+    const canonical = [method, path, '', signed.join(''), names, sha256(body)].join('\n');
+    const time = String(headers['x-amz-date']);
+    const what = ['AWS4-HMAC-SHA256', time, `${day}/eu-central-1/es/aws4_request`, sha256(canonical)].join('\n');
+    const key = ['eu-central-1', 'es', 'aws4_request'].reduce(hmac, hmac(`AWS4${secretAccessKey}`, day!));
+    expect(hmac(key, what).toString('hex')).toBe(signature);
+  }
 });
 
 test('what a lost answer hides is sent again, and kept once', async () => {

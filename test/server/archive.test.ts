@@ -1,6 +1,7 @@
 import { tmpdir } from 'node:os';
 import { expect, onTestFinished, test } from 'vitest';
 import { loadOptions, serve } from '../../src/server/index.ts';
+import { awsCredentials, awsRegion } from '../../src/server/load-options.ts';
 import { fakeOpenSearch } from '../opensearch/fake-opensearch.ts';
 
 test('with OpenSearch, durable events go into it, and /v1/archive asks it', async () => {
@@ -30,8 +31,26 @@ test('the variables of other programs say where OpenSearch is, and how to get in
       opensearchAuth: 'aws',
     },
   );
+  expect(
+    await load({ OPENSEARCH_AUTH_TYPE: 'basic', OPENSEARCH_USERNAME: 'ann', OPENSEARCH_PASSWORD: 'pw' }),
+  ).toMatchObject({ opensearchAuth: 'basic', opensearchUsername: 'ann', opensearchPassword: 'pw' });
   await expect(load({ OPENSEARCH_AUTH_TYPE: 'kerberos' })).rejects.toThrow(
     'the OPENSEARCH_* variables: opensearchAuth',
   );
   await expect(load({ OPENSEARCH_AUTH_TYPE: 'basic' })).rejects.toThrow('needs opensearchUsername');
+});
+
+test('AWS is signed for with its usual variables, and a missing one is named', async () => {
+  const env = { AWS_ACCESS_KEY_ID: 'AKID', AWS_SECRET_ACCESS_KEY: 'secret', AWS_SESSION_TOKEN: 'session' };
+  expect(await awsCredentials(env)).toEqual({
+    accessKeyId: 'AKID',
+    secretAccessKey: 'secret',
+    sessionToken: 'session',
+  });
+  await expect(awsCredentials({ AWS_ACCESS_KEY_ID: 'AKID' })).rejects.toThrow('AWS_SECRET_ACCESS_KEY');
+  expect([
+    awsRegion({ AWS_REGION: 'eu-north-1' }),
+    awsRegion({ AWS_DEFAULT_REGION: 'eu-west-1' }),
+    awsRegion({}),
+  ]).toEqual(['eu-north-1', 'eu-west-1', 'us-east-1']);
 });
