@@ -278,6 +278,27 @@ export const mutants: readonly Mutant[] = [
     caughtBy: ['test/hub/events.test.ts'],
   },
   {
+    name: 'who stood behind one that left is not found any more',
+    file: 'src/flow/transit-map.ts',
+    find: 'for (let next = (hole + 1) & last; this.#keys[next] !== undefined; next = (next + 1) & last) {',
+    replace: 'for (let next = (hole + 1) & last; next < 0; next = (next + 1) & last) {',
+    caughtBy: ['test/flow/transit-map.test.ts'],
+  },
+  {
+    name: 'a step that was packed is read from the beginning of its page',
+    file: 'src/events/channel-tail.ts',
+    find: 'this.#weights[place]! += (at / 8) * maxPackedWeight;',
+    replace: '',
+    caughtBy: ['test/events/packed-steps.test.ts'],
+  },
+  {
+    name: 'an id is taken for another one of the same hash',
+    file: 'src/hub/ended-commands.ts',
+    find: 'if (table[slot] === hash && this.#isAt(table[slot + 1]!, id)) break;',
+    replace: 'if (table[slot] === hash) break;',
+    caughtBy: ['test/hub/ended-commands.test.ts'],
+  },
+  {
     name: 'what was taken from the middle of a line leaves its place',
     file: 'src/flow/deque.ts',
     find: 'this.#items.splice(at, 1);\n        this.#tail--;',
