@@ -36,9 +36,9 @@ export interface LocalHub {
   watch(
     tenant: string,
     commandId: string,
-    options?: { signal?: AbortSignal | undefined },
+    options?: { signal?: AbortSignal | undefined; clientId?: string | undefined },
   ): AsyncIterable<CommandUpdate>;
-  get(tenant: string, commandId: string): Promise<CommandRecord>;
+  get(tenant: string, commandId: string, options?: { clientId?: string | undefined }): Promise<CommandRecord>;
   list(filter: CommandQuery): Promise<CommandRecord[]>;
   cancel(tenant: string, commandId: string, reason: string): Promise<CommandUpdate>;
   held(from?: number, count?: number): (ClientClaim & { readonly epoch: number })[];

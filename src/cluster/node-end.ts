@@ -29,7 +29,7 @@ export function nodeEnd(hub: LocalHub): NodeLink {
     },
     watch: (tenant, commandId, options) => hub.watch(tenant, commandId, options),
     cancel: (tenant, commandId, reason) => hub.cancel(tenant, commandId, reason),
-    get: (tenant, commandId) => hub.get(tenant, commandId),
+    get: (tenant, commandId, options) => hub.get(tenant, commandId, options),
     list: (filter) => hub.list(filter),
     async yield({ tenant, clientId }, epoch) {
       return hub.yield(tenant, clientId, epoch);

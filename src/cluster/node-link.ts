@@ -31,10 +31,10 @@ export interface NodeLink {
   watch(
     tenant: string,
     commandId: string,
-    options?: { signal?: AbortSignal | undefined },
+    options?: { signal?: AbortSignal | undefined; clientId?: string | undefined },
   ): AsyncIterable<CommandUpdate>;
   cancel(tenant: string, commandId: string, reason: string): Promise<CommandUpdate>;
-  get(tenant: string, commandId: string): Promise<CommandRecord>;
+  get(tenant: string, commandId: string, options?: { clientId?: string | undefined }): Promise<CommandRecord>;
   /** Live commands that it knows of a tenant, or of one client. */
   list(filter: CommandQuery): Promise<CommandRecord[]>;
   /** Gives up a client that the asking node has claimed with this epoch, and its live commands. */

@@ -208,11 +208,12 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
 
   #watch(place: Place): Source {
     const { hub, links } = this.#roads;
-    const { tenant, whenOffline } = this.#command;
+    const { tenant, clientId, whenOffline } = this.#command;
     if (this.#signal?.aborted) void this.#cancel();
-    if (place.kind === 'node') return links.to(place.node).watch(tenant, this.#commandId)[Symbol.asyncIterator]();
+    if (place.kind === 'node')
+      return links.to(place.node).watch(tenant, this.#commandId, { clientId })[Symbol.asyncIterator]();
     if (whenOffline === 'queue') this.#follow();
-    return hub.watch(tenant, this.#commandId)[Symbol.asyncIterator]();
+    return hub.watch(tenant, this.#commandId, { clientId })[Symbol.asyncIterator]();
   }
 
   /** Interrupts the reading here when the client turns up at another node. */
@@ -264,12 +265,15 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
     if (code === 'not-found') {
       this.#deniedBy.add(this.#at);
       this.#roads.whereabouts.forget(this.#command);
-      this.#missingSince ??= this.#roads.clock.monotonic();
+      // As long as its client is nobody's, nobody can know: it may come back, and bring the result along.
+      const isAway = this.#place?.kind === 'nobody' && this.#mode === 'watch';
+      if (!isAway) this.#missingSince ??= this.#roads.clock.monotonic();
       if (!isLive || (!this.#wasAccepted && this.#home !== undefined && this.#deniedBy.has(this.#home))) {
         // The same id is the same command. A live one has to be unknown where it may have arrived.
         this.#mode = 'send';
         return this.#signal?.aborted && !isLive ? error : this.#again(error);
       }
+      if (this.#missingSince === undefined) return this.#again(error);
       const missingMs = this.#roads.clock.monotonic() - this.#missingSince;
       return missingMs < movingMs ? this.#again(error) : this.#lost('no node knows it any more', error);
     }

@@ -42,6 +42,7 @@ export class RoutedHub implements CommandTransport {
   readonly #hub: LocalHub;
   readonly #roads: Crossroads;
   readonly #membership: Membership;
+  readonly #directory: ClientDirectory;
   readonly clients: Presence;
 
   constructor(hub: LocalHub, options: RoutedOptions) {
@@ -53,6 +54,7 @@ export class RoutedHub implements CommandTransport {
     const whereabouts = new Whereabouts({ hub, membership, directory, clock, failed });
     this.#hub = hub;
     this.#membership = membership;
+    this.#directory = directory;
     this.#roads = {
       hub,
       membership,
@@ -86,14 +88,25 @@ export class RoutedHub implements CommandTransport {
 
   watch(tenant: string, commandId: string, { clientId, signal }: LookFor = {}): AsyncIterable<CommandUpdate> {
     const open = async (): Promise<AsyncIterable<CommandUpdate>> => {
-      const { value, home } = await this.#ask(tenant, commandId, clientId, (end) => end.get(tenant, commandId));
+      const { value, home } = await this.#ask(tenant, commandId, clientId, (end) =>
+        end.get(tenant, commandId, { clientId }),
+      ).catch((error: unknown) => this.#orComesBack(tenant, clientId, error));
       return { [Symbol.asyncIterator]: () => RoutedCommand.watching(this.#roads, value.command, commandId, home) };
     };
     return lazily(open, signal);
   }
 
   async get(tenant: string, commandId: string, { clientId }: LookFor = {}): Promise<CommandRecord> {
-    return (await this.#ask(tenant, commandId, clientId, (end) => end.get(tenant, commandId))).value;
+    return (await this.#ask(tenant, commandId, clientId, (end) => end.get(tenant, commandId, { clientId }))).value;
+  }
+
+  /** Nobody knows it; but where its client's node has died, the client may come back and tell how it ended. */
+  async #orComesBack(tenant: string, clientId: string | undefined, error: unknown): Promise<never> {
+    if (clientId === undefined || toHubError(error).code !== 'not-found') throw error;
+    const entry = await this.#directory.get({ tenant, clientId });
+    if (!entry || entry.instance !== undefined || entry.releasedAtMs !== undefined) throw error;
+    const message = `the node that had client ${clientId} is gone; the client has not come to another one yet`;
+    throw new HubError('unavailable', message, { cause: error, retryAfterMs: 500 });
   }
 
   async cancel(tenant: string, commandId: string, reason: string, { clientId }: LookFor = {}): Promise<CommandUpdate> {

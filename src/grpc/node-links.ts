@@ -69,12 +69,12 @@ function nodeLink(link: AskingLink): NodeLink {
       if (!isTerminalUpdate(update)) throw new HubError('internal', `a node settled a command as ${update.state}`);
       return update satisfies TerminalUpdate;
     },
-    watch: (tenant, commandId, { signal } = {}) =>
-      link.read({ $case: 'watch', value: { tenant, commandId } }, 0, signal, 'leave'),
+    watch: (tenant, commandId, { signal, clientId = '' } = {}) =>
+      link.read({ $case: 'watch', value: { tenant, commandId, clientId } }, 0, signal, 'leave'),
     cancel: async (tenant, commandId, reason) =>
       updateOf(await link.ask({ $case: 'cancel', value: { tenant, commandId, reason } })),
-    async get(tenant, commandId) {
-      const [record] = commands(await link.ask({ $case: 'get', value: { tenant, commandId } }));
+    async get(tenant, commandId, { clientId = '' } = {}) {
+      const [record] = commands(await link.ask({ $case: 'get', value: { tenant, commandId, clientId } }));
       if (!record) throw new HubError('internal', 'a node answered without a command');
       return record;
     },

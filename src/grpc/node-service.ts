@@ -205,7 +205,7 @@ class AnsweringLink {
         return;
       }
       case 'watch':
-        this.#tell(number, end.watch(body.value.tenant, body.value.commandId), () => undefined);
+        this.#tell(number, end.watch(body.value.tenant, body.value.commandId, of(body.value)), () => undefined);
         return;
       case 'cancel': {
         const { tenant, commandId, reason } = body.value;
@@ -215,7 +215,7 @@ class AnsweringLink {
       case 'get':
         this.#reply(
           number,
-          end.get(body.value.tenant, body.value.commandId).then((one) => commandsAnswer([one])),
+          end.get(body.value.tenant, body.value.commandId, of(body.value)).then((one) => commandsAnswer([one])),
         );
         return;
       case 'list': {
@@ -322,6 +322,8 @@ function encode(response: Partial<LinkResponse>): Buffer {
   const bytes = encodeMessage(LinkResponse, { ...nothing, ...response });
   return withMessageRoom(bytes);
 }
+
+const of = ({ clientId }: { readonly clientId: string }) => ({ clientId: clientId || undefined });
 
 const updateAnswer = (update: CommandUpdate): AnswerBody => ({ $case: 'update', value: updateToProto(update) });
 

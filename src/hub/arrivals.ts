@@ -13,6 +13,8 @@ import { PendingCommand } from './pending-command.ts';
 import type { Publisher } from './publisher.ts';
 import { Lineage, type Session } from './session.ts';
 
+/** The hub that took a client over asks for its live commands within a second, or never. */
+const yieldWaitMs = 3000;
 /** Takeovers of one client within this many ms count as a fight for its id. */
 const contentionMs = 10_000;
 
@@ -130,6 +132,15 @@ export class Arrivals {
       // Not told as an event: the node that took over tells that the client is there.
       this.#host.changed(client);
     }
+    if (client.isBusy) this.#host.wheel.set(new Alarm(() => this.#forsake(client, epoch)), yieldWaitMs);
+    this.#host.released(client);
+  }
+
+  /** Nobody has asked for what was sent to the client from here: those who wait for it look for it where the client is. */
+  #forsake(client: Client, epoch: number): void {
+    if (!client.isLost || client.lostToEpoch > epoch) return;
+    for (const pending of [...client.inFlight, ...client.live])
+      if (!pending.isQueued && pending.journal !== undefined) this.#host.life.letGo(pending);
     this.#host.released(client);
   }
 

@@ -58,6 +58,11 @@ export class Client implements SessionOwner, MailboxOwner {
     this.mailbox = mailbox?.(this);
   }
 
+  /** Whether another hub has held it since it was here. */
+  get isLost(): boolean {
+    return this.session === undefined && this.lostToEpoch > this.epoch;
+  }
+
   /** Whether a command is on its way to it. */
   get isBusy(): boolean {
     return this.inFlight.size > 0 || this.live.size > 0;

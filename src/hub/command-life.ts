@@ -18,6 +18,7 @@ import type { Holds } from './holds.ts';
 import type { Settings } from './options.ts';
 import { PendingCommand } from './pending-command.ts';
 import type { Publisher } from './publisher.ts';
+import { StrayCommand } from './stray-command.ts';
 
 /** Two plain progress updates of one command are at least this far apart, in ms. */
 const progressSpacingMs = 100;
@@ -53,6 +54,11 @@ export class CommandLife {
     this.#host = host;
     const { rememberedCommands, rememberedBytes } = host.settings;
     this.registry = new CommandRegistry({ maxEnded: rememberedCommands, maxEndedBytes: rememberedBytes });
+  }
+
+  /** The client's record, if there is one. */
+  clientOf(tenant: string, clientId: string): Client | undefined {
+    return this.#host.clientOf(tenant, clientId);
   }
 
   /** A live command that is taken on now. */
@@ -147,6 +153,33 @@ export class CommandLife {
       pending.place = 'in-flight';
       client.inFlight.push(pending);
     }
+  }
+
+  /** A command that its device has begun, and nobody here has heard of. */
+  stray(id: string, client: Client, journal: string): PendingCommand {
+    const { clock } = this.#host.settings;
+    const at = { nowMs: clock.now(), monotonic: clock.monotonic() };
+    const pending = new StrayCommand(id, client, at, this.#overdue);
+    pending.journal = journal;
+    this.registry.add(pending);
+    client.inFlight.push(pending);
+    this.#host.wheel.set(pending, pending.command.timeoutMs);
+    return pending;
+  }
+
+  /** The store has lost it (it came back empty), and its client is away: who waits for it here is told. */
+  lostInStore(pending: PendingCommand): void {
+    if (pending.hasEnded || pending.isEnding) return;
+    const { id: commandId, command } = pending;
+    const message = 'the store has lost this command; it may have been run';
+    const error = { code: 'outcome-unknown', message };
+    const atMs = this.#host.settings.clock.now();
+    pending.isEnding = true;
+    this.#conclude(
+      pending,
+      { commandId, clientId: command.clientId, atMs, state: 'unknown', error },
+      this.#host.clientOf(command.tenant, command.clientId),
+    );
   }
 
   sent(pending: PendingCommand): void {
@@ -255,6 +288,11 @@ export class CommandLife {
   readonly #overdue = (pending: PendingCommand): void => {
     if (pending.hasEnded || pending.isEnding) return;
     const client = this.#host.clientOf(pending.command.tenant, pending.command.clientId);
+    // The hub that has its device now may hear how it ended: that is not to be told twice.
+    if (client?.isLost && !pending.isQueued && pending.journal !== undefined) {
+      this.letGo(pending);
+      return;
+    }
     if (pending.place === 'in-flight' && !pending.isOverdue && client?.session && this.#host.settings.graceMs > 0) {
       pending.isOverdue = true;
       client.cancel(pending, 'timed out');

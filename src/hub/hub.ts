@@ -19,6 +19,7 @@ import type { PendingCommand } from './pending-command.ts';
 import { Publisher } from './publisher.ts';
 import { Reports } from './reports.ts';
 import { Session } from './session.ts';
+import { StrayCommand } from './stray-command.ts';
 import { callerCancelled, Submissions } from './submissions.ts';
 import { Sweep } from './sweep.ts';
 import { EndReader, UpdateStream } from './update-stream.ts';
@@ -154,18 +155,19 @@ export class Hub implements CommandTransport {
 
   /**
    * The updates of a command that is known, from the first that is still known, to its end. Leaving the loop stops
-   * the watching. Throws `not-found` for a command that nobody knows, or of another tenant.
+   * the watching. Throws `not-found` for a command that nobody knows, or of another tenant. With `clientId` also what the
+   * client has begun is found, where another hub had sent it.
    */
   watch(
     tenant: string,
     commandId: string,
-    { signal }: { signal?: AbortSignal | undefined } = {},
+    { signal, clientId }: { signal?: AbortSignal | undefined; clientId?: string | undefined } = {},
   ): AsyncIterable<CommandUpdate> {
     return {
       [Symbol.asyncIterator]: () => {
         const stream = new UpdateStream(this.#settings.unreadUpdates);
         stream.endWith(signal, () => stream.end());
-        this.#find(tenant, commandId).then(
+        this.#find(tenant, commandId, clientId).then(
           (pending) => pending.attach(stream, () => this.#life.shelve(pending)),
           (error: unknown) => stream.fail(error),
         );
@@ -175,8 +177,12 @@ export class Hub implements CommandTransport {
   }
 
   /** What is known of one command. Throws `not-found` also for a command of another tenant. */
-  async get(tenant: string, commandId: string): Promise<CommandRecord> {
-    const pending = await this.#find(tenant, commandId);
+  async get(
+    tenant: string,
+    commandId: string,
+    { clientId }: { clientId?: string | undefined } = {},
+  ): Promise<CommandRecord> {
+    const pending = await this.#find(tenant, commandId, clientId);
     this.#life.putBack(pending);
     return recordOf(pending);
   }
@@ -191,6 +197,7 @@ export class Hub implements CommandTransport {
       if (command.tenant !== filter.tenant || (filter.clientId !== undefined && command.clientId !== filter.clientId))
         continue;
       if (filter.pendingOnly && pending.hasEnded) continue;
+      if (pending instanceof StrayCommand && filter.clientId === undefined) continue;
       records.set(command.id, recordOf(pending));
     }
     return [...records.values()].sort((a, b) => b.acceptedAtMs - a.acceptedAtMs).slice(0, filter.limit);
@@ -370,11 +377,21 @@ export class Hub implements CommandTransport {
     this.#life.sent(pending);
   };
 
-  async #find(tenant: string, commandId: string): Promise<PendingCommand> {
-    const known = this.#life.registry.get(commandId);
-    const pending = known ?? (await this.#recallFromStore(commandId));
-    if (pending?.command.tenant === tenant) return pending;
+  async #find(tenant: string, commandId: string, clientId?: string): Promise<PendingCommand> {
+    const known = this.#life.registry.get(commandId) ?? (await this.#recallFromStore(commandId));
+    const pending = known ?? this.#strayOf(tenant, commandId, clientId);
+    const isHidden = pending instanceof StrayCommand && pending.command.clientId !== clientId;
+    if (pending?.command.tenant === tenant && !isHidden) return pending;
     throw new HubError('not-found', `command ${JSON.stringify(commandId.slice(0, 64))} is not known`);
+  }
+
+  /** What its client has begun, and another hub had sent. */
+  #strayOf(tenant: string, commandId: string, clientId: string | undefined): PendingCommand | undefined {
+    const client = clientId === undefined ? undefined : this.#directory.get(tenant, clientId);
+    const { session } = client ?? {};
+    return client && session?.begun.has(commandId)
+      ? (this.#life.registry.get(commandId) ?? this.#life.stray(commandId, client, session.journalId))
+      : undefined;
   }
 
   async #recallFromStore(commandId: string): Promise<PendingCommand | undefined> {

@@ -62,20 +62,28 @@ export class Reports {
     const pending = this.#life.registry.get(result.commandId);
     if (pending) return this.#end(session, pending, result);
     const store = this.#settings.commands;
-    if (!store) {
-      this.#ignored(session, 'not-found', `a result came for command ${brief(result.commandId)}, which is not known`);
-      return undefined;
-    }
+    if (!store) return this.#strayEnd(session, result);
     // A command from before this process; the device may tell its end before its mailbox is read.
     return store.get(result.commandId).then(
       (stored) => {
         if (stored) return this.#end(session, this.#life.recall(stored), result) ?? true;
-        this.#ignored(session, 'not-found', `a result came for command ${brief(result.commandId)}, which is not known`);
-        return true;
+        return this.#strayEnd(session, result) ?? true;
       },
       // Not acknowledged: the device tells it again in its next session.
       () => false,
     );
+  }
+
+  /** Of a command that nobody here knows; one that the device had begun when it came is kept for who asks how it ended. */
+  #strayEnd(session: Session, result: Result): Promise<boolean> | undefined {
+    const { commandId } = result;
+    const client = this.#life.clientOf(session.client.tenant, session.client.id);
+    const known = this.#life.registry.get(commandId);
+    if (known) return this.#end(session, known, result);
+    if (client && session.begun.has(commandId))
+      return this.#end(session, this.#life.stray(commandId, client, session.journalId), result);
+    this.#ignored(session, 'not-found', `a result came for command ${brief(commandId)}, which is not known`);
+    return undefined;
   }
 
   #end(session: Session, pending: PendingCommand, result: Result): Promise<boolean> | undefined {
@@ -85,6 +93,7 @@ export class Reports {
       this.#ignored(session, fault.code, fault.message);
       return undefined;
     }
+    session.begun.delete(command.id);
     const state = terminalStateFromProto(result.state);
     if (state !== 'succeeded') {
       const { code, message } = errorFromProto(result.error);

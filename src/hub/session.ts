@@ -91,8 +91,8 @@ export class Session extends Alarm implements DeviceStreamListener {
   window = 0;
   /** In which batches of acknowledgements it is. */
   owes = 0;
-  /** Ids from the hello: the device has begun these and will tell their result. */
-  begun: ReadonlySet<string> = new Set();
+  /** Ids from the hello: the device has begun these and will tell their result. Without those that it has told. */
+  begun = new Set<string>();
 
   constructor(stream: DeviceStream, identity: DeviceIdentity, host: SessionHost) {
     super();

@@ -11,6 +11,7 @@ import type { Holds } from './holds.ts';
 import { dueAfterSending, type Mailbox, type MailboxHost } from './mailbox.ts';
 import type { Settings } from './options.ts';
 import type { PendingCommand } from './pending-command.ts';
+import { StrayCommand } from './stray-command.ts';
 import { type UpdateReader, UpdateStream } from './update-stream.ts';
 
 /** What submissions need of the hub around them. */
@@ -158,7 +159,7 @@ export class Submissions {
     const same =
       registry.get(id) ??
       (idempotencyKey === undefined ? undefined : registry.withKey(tenant, clientId, idempotencyKey));
-    if (same && !isSame(same.command, command)) throw conflict(command);
+    if (same && !isSame(same, command)) throw conflict(command);
     return same;
   }
 
@@ -166,7 +167,7 @@ export class Submissions {
     const { commands: store, clock, mailboxCommands, mailboxBytes } = this.#host.settings;
     if (!store) throw new HubError('unimplemented', 'this hub has no store, so it takes no queued commands');
     const known = this.#host.life.registry.get(command.id);
-    if (known && !isSame(known.command, command)) throw conflict(command);
+    if (known && !isSame(known, command)) throw conflict(command);
     if (known) return this.#attach(known, reader);
     const nowMs = clock.now();
     const { client, session, mailbox } = this.#recipient(command);
@@ -275,12 +276,14 @@ function supersede(coalesceKey: string, mailbox: Mailbox | undefined): NonNullab
 }
 
 /** Whether `b` is a repetition of `a`: the same order for the same client. */
-function isSame(a: Command, b: Command): boolean {
+function isSame(known: PendingCommand, b: Command): boolean {
+  const a = known.command;
   return (
     a.tenant === b.tenant &&
     a.clientId === b.clientId &&
     a.whenOffline === b.whenOffline &&
-    samePayload(a.payload, b.payload)
+    // Of what another hub had sent there is only the id.
+    (known instanceof StrayCommand || samePayload(a.payload, b.payload))
   );
 }
 

@@ -18,6 +18,8 @@ export class Sweep {
   #isClosed = false;
   /** Where the next look at watched commands begins. */
   #watchedFrom = 0;
+  /** Watched commands that the store did not know at the last look. */
+  #missing: ReadonlySet<string> = new Set();
 
   constructor(
     store: CommandStore,
@@ -51,8 +53,18 @@ export class Sweep {
     if (this.#watchedFrom >= watched.length) this.#watchedFrom = 0;
     const some = watched.slice(this.#watchedFrom, this.#watchedFrom + atOnce);
     this.#watchedFrom += some.length;
-    for (const stored of await Promise.all(some.map(({ id }) => this.#store.get(id))))
+    const found = await Promise.all(some.map(({ id }) => this.#store.get(id)));
+    const missing = new Set<string>();
+    for (const [at, pending] of some.entries()) {
+      const stored = found[at];
       if (stored && isTerminal(stored.last.state)) this.#life.endedInStore(stored);
+      else if (!stored && pending.place === 'shelf' && pending.isWatched) {
+        // It may just have gone to another hub's hands, and its reader with it: twice is certain.
+        if (this.#missing.has(pending.id)) this.#life.lostInStore(pending);
+        else missing.add(pending.id);
+      }
+    }
+    this.#missing = missing;
   }
 
   /** Those whose clients other nodes hold are theirs to end. */

@@ -131,6 +131,8 @@ export interface CommandAsk {
   tenant: string;
   /** Its id. */
   commandId: string;
+  /** Whom it was sent to. With it also a command is found that its client has begun, and that another node had sent. */
+  clientId: string;
 }
 
 /** CancelAsk asks for a cancel. */
@@ -1236,7 +1238,7 @@ export const SendAsk: MessageFns<SendAsk, "signalbox.v1.SendAsk"> = {
 };
 
 function createBaseCommandAsk(): CommandAsk {
-  return { tenant: "", commandId: "" };
+  return { tenant: "", commandId: "", clientId: "" };
 }
 
 export const CommandAsk: MessageFns<CommandAsk, "signalbox.v1.CommandAsk"> = {
@@ -1248,6 +1250,9 @@ export const CommandAsk: MessageFns<CommandAsk, "signalbox.v1.CommandAsk"> = {
     }
     if (message.commandId !== "") {
       writer.uint32(18).string(message.commandId);
+    }
+    if (message.clientId !== "") {
+      writer.uint32(26).string(message.clientId);
     }
     return writer;
   },
@@ -1281,6 +1286,14 @@ export const CommandAsk: MessageFns<CommandAsk, "signalbox.v1.CommandAsk"> = {
             message.commandId = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.clientId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1301,6 +1314,11 @@ export const CommandAsk: MessageFns<CommandAsk, "signalbox.v1.CommandAsk"> = {
         : isSet(object.command_id)
         ? globalThis.String(object.command_id)
         : "",
+      clientId: isSet(object.clientId)
+        ? globalThis.String(object.clientId)
+        : isSet(object.client_id)
+        ? globalThis.String(object.client_id)
+        : "",
     };
   },
 
@@ -1312,6 +1330,9 @@ export const CommandAsk: MessageFns<CommandAsk, "signalbox.v1.CommandAsk"> = {
     if (message.commandId !== "") {
       obj.commandId = message.commandId;
     }
+    if (message.clientId !== "") {
+      obj.clientId = message.clientId;
+    }
     return obj;
   },
 
@@ -1322,6 +1343,7 @@ export const CommandAsk: MessageFns<CommandAsk, "signalbox.v1.CommandAsk"> = {
     const message = createBaseCommandAsk();
     message.tenant = object.tenant ?? "";
     message.commandId = object.commandId ?? "";
+    message.clientId = object.clientId ?? "";
     return message;
   },
 };
