@@ -1,0 +1,134 @@
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { CommandUpdate } from '../../src/protocol/command.ts';
+import { collect, type ScriptedDevice, scriptedDevice, testCommand } from '../../src/testing/index.ts';
+import { TestCluster, type TestNode } from './cluster.ts';
+
+let cluster: TestCluster;
+let a: TestNode;
+let b: TestNode;
+let c: TestNode;
+/** The store came back empty. */
+let isEmpty = false;
+
+beforeEach(async () => {
+  isEmpty = false;
+  cluster = new TestCluster();
+  const { commands } = cluster;
+  const get = commands.get.bind(commands);
+  commands.get = async (id) => (isEmpty ? undefined : get(id));
+  a = await cluster.add('a');
+  b = await cluster.add('b');
+  c = await cluster.add('c');
+});
+afterEach(() => cluster.close());
+
+const states = (updates: readonly CommandUpdate[]): string[] => updates.map(({ state }) => state);
+
+async function connect(node: TestNode, hello: Parameters<ScriptedDevice['hello']>[0] = {}): Promise<ScriptedDevice> {
+  const device = scriptedDevice(node.hub);
+  await device.hello({ bootId: 'boot-1', journalId: 'journal-1', ...hello });
+  return device;
+}
+
+/** Moves time until `done` has settled. */
+async function soon<T>(done: Promise<T>, stepMs = 500): Promise<T> {
+  let isOver = false;
+  void done.then(
+    () => (isOver = true),
+    () => (isOver = true),
+  );
+  for (let turns = 0; !isOver && turns < 200; turns++) await cluster.clock.advance(stepMs);
+  return done;
+}
+
+/** As after a kill -9: nothing more is heard of it, and its lease ends in its time. */
+async function dies(node: TestNode): Promise<void> {
+  node.kill();
+  node.membership.close = async () => undefined;
+  await cluster.directory.leave(node.membership.instance);
+  await Promise.all([b, c].map(({ membership }) => membership.refreshNodes()));
+}
+
+const of = { clientId: 'pump-7' };
+
+test('what was under way at a node that died ends as it truly did: its device tells the next node, however late it comes', async () => {
+  for (const [afterMs, isToldFirst] of [
+    [0, true],
+    [0, false],
+    [15_000, false],
+    [15_000, true],
+  ] as const) {
+    const first = await connect(a);
+    const command = testCommand({ timeoutMs: 60_000 });
+    const updates = collect(b.road.send(command));
+    await first.command();
+    await dies(a);
+    await cluster.clock.advance(afterMs);
+    const second = await connect(c, { inFlight: [command.id] });
+    if (isToldFirst) second.succeed(command.id);
+    await cluster.clock.advance(1000);
+    if (!isToldFirst) second.succeed(command.id);
+    const told = await soon(updates);
+    expect(told.at(-1)).toMatchObject({ state: 'succeeded', commandId: command.id, result: { type: 'test.Done' } });
+    expect(told.filter(({ state }) => state === 'succeeded')).toHaveLength(1);
+    expect(second.commands).toEqual([]);
+    // And whoever asks later is told the same.
+    expect(states(await soon(collect(b.road.watch('default', command.id, of)))).at(-1)).toBe('succeeded');
+    a = await cluster.add(`a${afterMs}${isToldFirst}`);
+  }
+});
+
+test('who lost its node finds its command by id and client at another one, once the device is there', async () => {
+  const first = await connect(a);
+  const [begun, never] = [testCommand({ timeoutMs: 60_000 }), testCommand({ timeoutMs: 60_000 })];
+  for (const command of [begun, never]) void collect(a.road.send(command)).catch(() => undefined);
+  await first.command(2);
+  await dies(a);
+  // It may come back with its device: whoever waits asks again.
+  await expect(collect(b.road.watch('default', begun.id, of))).rejects.toMatchObject({ code: 'unavailable' });
+  const second = await connect(c, { inFlight: [begun.id] });
+  const updates = collect(b.road.watch('default', begun.id, of));
+  await cluster.clock.advance(100);
+  await expect(soon(collect(b.road.watch('default', never.id, of)))).rejects.toMatchObject({ code: 'not-found' });
+  second.succeed(begun.id);
+  expect(states(await soon(updates))).toEqual(['queued', 'started', 'succeeded']);
+});
+
+test('a device can say of any id that it has begun it, and tells nothing by that of others’ commands', async () => {
+  const first = await connect(a);
+  const command = testCommand({ timeoutMs: 60_000 });
+  void collect(a.road.send(command)).catch(() => undefined);
+  await first.command();
+  const liar = await connect(c, { clientId: 'liar', inFlight: [command.id] });
+  liar.succeed(command.id, { type: 'test.Forged', value: new Uint8Array() });
+  await cluster.clock.advance(100);
+  expect(await b.road.get('default', command.id, of)).toMatchObject({ last: { state: 'sent' } });
+  await dies(a);
+  await expect(b.road.get('default', command.id)).rejects.toMatchObject({ code: 'not-found' });
+  await expect(c.hub.get('default', command.id, of)).rejects.toMatchObject({ code: 'not-found' });
+});
+
+test('a node that was stopped while its device moved sends those who wait there to the device, and nobody is told two ends', async () => {
+  const first = await connect(a);
+  const command = testCommand({ timeoutMs: 60_000 });
+  const [here, there] = [collect(a.road.send(command)), collect(b.road.watch('default', command.id, of))];
+  await first.command();
+  const mend = cluster.cut(a);
+  const second = await connect(c, { inFlight: [command.id] });
+  mend();
+  second.succeed(command.id);
+  for (const updates of [here, there]) {
+    const told = await soon(updates);
+    expect(told.at(-1)).toMatchObject({ state: 'succeeded', result: { type: 'test.Done' } });
+  }
+  expect(first.isClosed).toBe(true);
+});
+
+test('who waits for a queued command that the store has lost is told that nobody knows', async () => {
+  const command = testCommand({ whenOffline: 'queue' });
+  const updates = collect(b.road.send(command));
+  await cluster.clock.advance(3000);
+  isEmpty = true;
+  const told = await soon(updates);
+  expect(told.at(-1)).toMatchObject({ state: 'unknown', error: { code: 'outcome-unknown' } });
+});
