@@ -19,7 +19,7 @@ import type { PendingCommand } from './pending-command.ts';
 import { Publisher } from './publisher.ts';
 import { Reports } from './reports.ts';
 import { Session } from './session.ts';
-import { StrayCommand } from './stray-command.ts';
+import { isStray } from './stray-command.ts';
 import { callerCancelled, Submissions } from './submissions.ts';
 import { Sweep } from './sweep.ts';
 import { EndReader, UpdateStream } from './update-stream.ts';
@@ -197,7 +197,7 @@ export class Hub implements CommandTransport {
       if (command.tenant !== filter.tenant || (filter.clientId !== undefined && command.clientId !== filter.clientId))
         continue;
       if (filter.pendingOnly && pending.hasEnded) continue;
-      if (pending instanceof StrayCommand && filter.clientId === undefined) continue;
+      if (isStray(pending) && filter.clientId === undefined) continue;
       records.set(command.id, recordOf(pending));
     }
     return [...records.values()].sort((a, b) => b.acceptedAtMs - a.acceptedAtMs).slice(0, filter.limit);
@@ -380,7 +380,7 @@ export class Hub implements CommandTransport {
   async #find(tenant: string, commandId: string, clientId?: string): Promise<PendingCommand> {
     const known = this.#life.registry.get(commandId) ?? (await this.#recallFromStore(commandId));
     const pending = known ?? this.#strayOf(tenant, commandId, clientId);
-    const isHidden = pending instanceof StrayCommand && pending.command.clientId !== clientId;
+    const isHidden = pending !== undefined && isStray(pending) && pending.command.clientId !== clientId;
     if (pending?.command.tenant === tenant && !isHidden) return pending;
     throw new HubError('not-found', `command ${JSON.stringify(commandId.slice(0, 64))} is not known`);
   }

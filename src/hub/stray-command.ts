@@ -5,6 +5,9 @@ import { PendingCommand } from './pending-command.ts';
 /** A device that never tells the end of what it has begun: after this many ms the hub gives it up. */
 export const strayMs = 3_600_000;
 
+/** Not one that a command may have when it is taken on. */
+const unknownType = '?';
+
 /**
  * A live command that this hub never got, and that a device has begun: the hub that had it is gone, or out of reach. All
  * that is known of it is its id, whose it is, and that it is under way. It is found by those alone who know its client:
@@ -22,7 +25,7 @@ export class StrayCommand extends PendingCommand {
       id,
       tenant,
       clientId,
-      payload: { type: '', value: new Uint8Array(0) },
+      payload: { type: unknownType, value: new Uint8Array(0) },
       whenOffline: 'fail',
       timeoutMs: strayMs,
       waitForConnectMs: 0,
@@ -34,3 +37,6 @@ export class StrayCommand extends PendingCommand {
     this.place = 'in-flight';
   }
 }
+
+/** Also of one that has ended and was put away. */
+export const isStray = ({ command }: { readonly command: Command }): boolean => command.payload.type === unknownType;

@@ -11,7 +11,7 @@ import type { Holds } from './holds.ts';
 import { dueAfterSending, type Mailbox, type MailboxHost } from './mailbox.ts';
 import type { Settings } from './options.ts';
 import type { PendingCommand } from './pending-command.ts';
-import { StrayCommand } from './stray-command.ts';
+import { isStray } from './stray-command.ts';
 import { type UpdateReader, UpdateStream } from './update-stream.ts';
 
 /** What submissions need of the hub around them. */
@@ -283,7 +283,7 @@ function isSame(known: PendingCommand, b: Command): boolean {
     a.clientId === b.clientId &&
     a.whenOffline === b.whenOffline &&
     // Of what another hub had sent there is only the id.
-    (known instanceof StrayCommand || samePayload(a.payload, b.payload))
+    (isStray(known) || samePayload(a.payload, b.payload))
   );
 }
 
