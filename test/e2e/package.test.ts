@@ -14,6 +14,7 @@ import { HubError } from 'signalbox';
 import { connectDevice } from 'signalbox/device';
 import { serve } from 'signalbox/server';
 import { watch } from 'signalbox/browser';
+import { faultProxy, simulate, virtualClock } from 'signalbox/testing';
 
 await using server = await serve({ grpc: '127.0.0.1:0', http: '127.0.0.1:0', data: ':memory:', logLevel: 'silent' });
 const device = await connectDevice({ address: server.grpc[0], clientId: 'pump-1' });
@@ -24,7 +25,7 @@ console.log(JSON.stringify({
   clients: clients.clients.map(({ id, connected }) => ({ id, connected })),
   page: page.status,
   script: script.headers.get('content-type'),
-  exports: [typeof HubError, typeof watch],
+  exports: [HubError, watch, faultProxy, simulate, virtualClock].map((each) => typeof each),
 }));
 await device.close();
 `;
@@ -34,11 +35,14 @@ import { HubError, type HubErrorCode } from 'signalbox';
 import { connectDevice, type Device } from 'signalbox/device';
 import { serve, type ServeOptions, type SignalboxServer } from 'signalbox/server';
 import { watch, type Watch } from 'signalbox/browser';
+import { type FaultProxy, faultProxy, type VirtualClock, virtualClock } from 'signalbox/testing';
 
 const options: ServeOptions = { data: ':memory:' };
 export const open = (): Promise<SignalboxServer> => serve(options);
 export const connect = (): Promise<Device> => connectDevice({ address: '127.0.0.1:1', clientId: 'pump-1' });
 export const look = (): Watch => watch({ channels: ['fleet'], onEvent: ({ type }) => type.length, onGap: () => undefined });
+export const road = (): Promise<FaultProxy> => faultProxy({ target: '127.0.0.1:1' });
+export const clock: VirtualClock = virtualClock();
 export const code = (error: HubError): HubErrorCode => error.code;
 // @ts-expect-error a device needs an id
 export const wrong = (): Promise<Device> => connectDevice({ address: '127.0.0.1:1' });
@@ -72,7 +76,7 @@ describe('the packed package', () => {
       clients: [{ id: 'pump-1', connected: true }],
       page: 200,
       script: 'text/javascript; charset=utf-8',
-      exports: ['function', 'function'],
+      exports: Array(5).fill('function'),
     });
   });
 
