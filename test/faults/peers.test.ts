@@ -53,7 +53,7 @@ test('peers that are stopped, cut off in silence or killed are offline soon, com
 });
 
 test('devices and browsers that never read cost a bounded part of memory, and others do not notice (P10)', {
-  timeout: 120_000,
+  timeout: size(120_000, 400_000),
 }, async () => {
   const world = await World.open({ stallMs: 2000, heartbeatMs: 1000, waitingBytes: 1024 * 1024 });
   const { hub } = world;
@@ -104,7 +104,7 @@ test('devices and browsers that never read cost a bounded part of memory, and ot
     meanwhile.push(...(await healthy(`round ${round}`, 20)));
     for (const { accepted } of sends) await accepted;
   };
-  const rounds = size(6, 60);
+  const rounds = size(6, 200);
   const rss: number[] = [];
   const used: number[] = [];
   for (let round = 0; round < rounds; round++) {
@@ -119,7 +119,9 @@ test('devices and browsers that never read cost a bounded part of memory, and ot
   expect(rss.at(-1)! - rss[1]!, byRound).toBeLessThan(size(100, 200));
   // And once they are full it is flat: what is used; what the process has from the system goes up and down beside that.
   const usedByRound = `heap and buffers by round, in MB: ${used.map(Math.round).join(' ')}`;
-  if (isFull) expect(used.at(-1)! - used[rounds / 2]!, usedByRound).toBeLessThan(15);
+  const median = (some: number[]): number => some.toSorted((a, b) => a - b)[Math.floor(some.length / 2)]!;
+  const [third, last] = [used.slice(rounds / 2, rounds * 0.75), used.slice(rounds * 0.75)];
+  if (isFull) expect(median(last) - median(third), usedByRound).toBeLessThan(15);
   figures(`${byRound}; ${usedByRound}`);
   // Twice in the full size; here the machine is everybody's, and only what nobody could miss is held against it.
   const [slowest, usual] = isFull ? [0.99, 2] : [0.5, 20];
