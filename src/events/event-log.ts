@@ -1,5 +1,3 @@
-import type { ChannelTail } from './channel-tail.ts';
-
 /** An event on its way into a channel. */
 export interface NewEvent {
   /** What happened: `client.connected`, `command.succeeded`, `temperature`. */
@@ -36,8 +34,8 @@ export interface StepSource {
 /** A channel to which many steps go. Whoever tells them keeps it, so that the log need not look for it at each. */
 export class StepChannel {
   readonly key: string;
-  /** For the log to note where it has it. */
-  tail: ChannelTail | undefined = undefined;
+  /** For the log to note where it has it: what that is is its own business. */
+  tail: object | undefined = undefined;
 
   constructor(key: string) {
     this.key = key;

@@ -122,7 +122,7 @@ export class EventTail {
 
   /** Gives a step its number; it becomes an event when it is read. */
   addStep(channel: StepChannel, source: StepSource, step: number): void {
-    let { tail } = channel;
+    let tail = channel.tail as ChannelTail | undefined;
     if (tail === undefined || tail.isForgotten) {
       tail = this.open(channel.key);
       channel.tail = tail;
