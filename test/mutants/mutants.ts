@@ -175,7 +175,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a later end of a stored command overwrites the first',
     file: 'src/sqlite/command-table.ts',
-    find: 'if (isTerminalUpdate(last)) return last;',
+    find: 'if (last && isTerminalUpdate(last)) return last;',
     replace: '',
     caughtBy: ['test/sqlite/sqlite-command-store.test.ts'],
   },
@@ -196,8 +196,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a command of another tenant can be seen and cancelled',
     file: 'src/hub/hub.ts',
-    find: 'if (pending?.command.tenant === tenant) return pending;',
-    replace: 'if (pending && tenant) return pending;',
+    find: 'if (pending?.command.tenant === tenant && !isHidden) return pending;',
+    replace: 'if (pending && tenant && !isHidden) return pending;',
     caughtBy: ['test/hub/live-commands.test.ts', 'test/hub/queued-commands.test.ts'],
   },
   {
