@@ -39,8 +39,8 @@ export interface TaskContext<Events extends EventSchemas = EventSchemas> {
    */
   pipe(source: AsyncIterable<unknown> | Iterable<unknown>, options?: { rollUpMs?: number }): Promise<string>;
   /**
-   * A device as an object, over the hub of this process; in a thread or process of its own over the hub that
-   * `SIGNALBOX_ADDRESS` names. Options as of `commandClient`.
+   * A device as an object, over the hub of the worker's process (also from a thread or process of its own), or over the
+   * one that `SIGNALBOX_ADDRESS` names where the worker has none. Options as of `commandClient`.
    */
   commands<D extends ServiceDefinition>(definition: D, options: CommandClientOptions): CommandClient<D>;
   /** Keeps where the work stands, for the attempt after a crash or failure. Resolves once it is on disk. */

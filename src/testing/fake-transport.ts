@@ -7,6 +7,8 @@ export class FakeCommand {
   readonly command: Command;
   /** Whether the caller aborted its signal: a cancel was asked for. */
   isCancelled = false;
+  /** Resolves when that happens. */
+  readonly whenCancelled: Promise<void>;
   /** Whether the caller stopped reading before the end. */
   hasLeft = false;
   /** @internal What the caller reads. */
@@ -19,8 +21,11 @@ export class FakeCommand {
     this.updates.onReturn = () => {
       this.hasLeft = true;
     };
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.whenCancelled = promise;
     const cancel = (): void => {
       this.isCancelled = true;
+      resolve();
     };
     if (signal?.aborted) cancel();
     else signal?.addEventListener('abort', cancel, { once: true });

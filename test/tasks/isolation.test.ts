@@ -1,9 +1,12 @@
 import { threadId } from 'node:worker_threads';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
+import { HubError } from '../../src/errors.ts';
 import { memoryEventLog } from '../../src/events/memory-event-log.ts';
-import { defineTask, setStreamSink, Tasks } from '../../src/tasks/index.ts';
+import { StartResponse, TailLogResponse } from '../../src/protocol/gen/signalbox/example/v1/pump.ts';
+import { defineTask, setStreamSink, Tasks, type TasksOptions } from '../../src/tasks/index.ts';
 import { logSink } from '../../src/tasks/log-sink.ts';
+import { fakeTransport } from '../../src/testing/index.ts';
 import { inProcess, inThread } from './programs/heavy.ts';
 import { eventsOf } from './rig.ts';
 
@@ -13,7 +16,7 @@ interface Where {
   attempt: number;
 }
 
-async function open(options: { threads?: number } = {}) {
+async function open(options: Pick<TasksOptions, 'threads' | 'transport'> = {}) {
   const log = memoryEventLog();
   const beside = defineTask({ id: 'beside', input: z.object({}), run: () => 'done' });
   const tasks = new Tasks({ tasks: [inThread, inProcess, beside], log, threads: 2, processes: 1, ...options });
@@ -79,5 +82,40 @@ describe.each([inThread, inProcess])('isolation: $isolation', (task) => {
     await (await tasks.trigger(task, { what: 'stream' })).result();
     const page = await log.read('default/stream:own', { epoch: 0, seq: 0 }, 10);
     expect(page.events.map(({ type }) => type)).toEqual(['log', 'done']);
+  });
+
+  test('commands devices over the road of its worker', async () => {
+    const pump = (name: string) => `signalbox.example.v1.PumpService/${name}`;
+    const transport = fakeTransport((sent) => {
+      switch (sent.command.payload.type) {
+        case pump('Start'):
+          return sent.tell('queued', 'sent').succeed({
+            type: 'signalbox.example.v1.StartResponse',
+            value: StartResponse.encode({ rpm: 900 }).finish(),
+          });
+        case pump('Stop'):
+          return sent.fail(new HubError('mailbox-full', 'enough waits', { retryAfterMs: 1500 }));
+        case pump('ConfigUpdate'):
+          return void sent.whenCancelled.then(() => sent.end('cancelled'));
+        default:
+          for (let itemNumber = 1; itemNumber <= 3; itemNumber++) {
+            const value = TailLogResponse.encode({ number: itemNumber, text: `line ${itemNumber}` }).finish();
+            const type = 'signalbox.example.v1.TailLogResponse';
+            sent.progress({ item: { type, value }, itemNumber });
+          }
+          return;
+      }
+    });
+    const { tasks } = await open({ transport });
+    expect(await (await tasks.trigger(task, { what: 'command' })).result()).toEqual({
+      rpm: 900,
+      refused: { code: 'mailbox-full', message: expect.stringContaining('enough waits'), retryAfterMs: 1500 },
+      cancelled: 'command-cancelled',
+      lines: ['line 1', 'line 2'],
+    });
+    expect(transport.sent.map(({ command }) => [command.clientId, command.tenant])).toEqual(
+      Array(4).fill(['pump-1', 'default']),
+    );
+    expect(transport.sent[3]!.hasLeft).toBe(true);
   });
 });

@@ -3,6 +3,7 @@ import { toHubError } from '../../errors.ts';
 import type { Task } from '../define-task.ts';
 import { type Job, type JobHost, runErrorOf, ThrownElsewhere } from '../perform.ts';
 import { streamSink } from '../stream-sink.ts';
+import { RoadEnd } from './command-road.ts';
 import { type Host, HostPool, startProcess, startThread } from './host-pool.ts';
 import type { FromHost } from './messages.ts';
 
@@ -49,9 +50,11 @@ function doThere(there: Host, task: Task, job: Job, host: JobHost, kill: AbortSi
       const { code, message } = toHubError(host.signal.reason);
       there.post({ kind: 'stop', code, message });
     };
+    const road = host.transport && new RoadEnd(host.transport, (answer) => there.post(answer));
     const end = (finish: () => void): void => {
       host.signal.removeEventListener('abort', askToStop);
       kill.removeEventListener('abort', killNow);
+      road?.close();
       finish();
     };
     const killNow = (): void => {
@@ -82,6 +85,12 @@ function doThere(there: Host, task: Task, job: Job, host: JobHost, kill: AbortSi
         case 'failed':
           end(() => reject(new ThrownElsewhere(message.error)));
           return;
+        case 'send':
+        case 'next':
+        case 'cancel':
+        case 'leave':
+          road?.hear(message);
+          return;
         default:
           message satisfies never;
       }
@@ -90,7 +99,7 @@ function doThere(there: Host, task: Task, job: Job, host: JobHost, kill: AbortSi
     host.signal.addEventListener('abort', askToStop, { once: true });
     kill.addEventListener('abort', killNow, { once: true });
     if (host.signal.aborted) askToStop();
-    there.post({ kind: 'job', job, module: task.module! });
+    there.post({ kind: 'job', job, module: task.module!, hasRoad: road !== undefined });
     if (there.hasEnded) there.onEnd('its thread or process has ended');
   });
 }

@@ -4,6 +4,7 @@ import { HubError, type HubErrorCode } from '../../errors.ts';
 import { definedTasks } from '../define-task.ts';
 import { perform, runErrorOf } from '../perform.ts';
 import { setStreamSink } from '../stream-sink.ts';
+import { WorkerRoad } from './command-road.ts';
 import type { FromHost, ToHost } from './messages.ts';
 
 /** Events and checkpoints that may be unanswered; a task that does not wait is stopped there. */
@@ -15,6 +16,7 @@ const tell: (message: FromHost) => void = parentPort
 
 const waiting = new Map<number, { resolve: () => void; reject: (error: unknown) => void }>();
 let next = 1;
+const road = new WorkerRoad(tell);
 let abort = new AbortController();
 
 function ask(message: (n: number) => FromHost): Promise<void> {
@@ -34,7 +36,7 @@ function ask(message: (n: number) => FromHost): Promise<void> {
   });
 }
 
-async function work({ job, module }: Extract<ToHost, { kind: 'job' }>): Promise<void> {
+async function work({ job, module, hasRoad }: Extract<ToHost, { kind: 'job' }>): Promise<void> {
   abort = new AbortController();
   try {
     if (!definedTasks().has(job.task)) await import(module);
@@ -44,6 +46,7 @@ async function work({ job, module }: Extract<ToHost, { kind: 'job' }>): Promise<
     const result = await perform(task, job, {
       sink,
       signal: abort.signal,
+      transport: hasRoad ? road : undefined,
       checkpoint: (data) => ask((n) => ({ kind: 'checkpoint', n, data })),
     });
     tell({ kind: 'succeeded', result });
@@ -70,6 +73,9 @@ function hear(message: ToHost): void {
       else asked?.resolve();
       return;
     }
+    case 'update':
+      road.hear(message);
+      return;
     default:
       message satisfies never;
   }

@@ -1,6 +1,7 @@
 // Tasks for threads and processes.
 import { threadId } from 'node:worker_threads';
 import { z } from 'zod';
+import { PumpServiceDefinition } from '../../../src/example/index.ts';
 import { defineTask, StreamContext } from '../../../src/tasks/index.ts';
 
 const input = z.object({ what: z.string() });
@@ -28,6 +29,21 @@ async function run({ what }: { what: string }, ctx: Parameters<Parameters<typeof
       await stream.log('from a thread');
       await stream.complete(true);
       return {};
+    }
+    case 'command': {
+      await using pump = ctx.commands(PumpServiceDefinition, { clientId: 'pump-1' });
+      const { rpm } = await pump.start({ rpm: 900 });
+      const refused = await pump.stop({}).catch(({ code, message, retryAfterMs }) => ({ code, message, retryAfterMs }));
+      const cancel = new AbortController();
+      const cancelling = pump.configUpdate({}, { signal: cancel.signal }).catch(({ code }) => code);
+      cancel.abort();
+      const cancelled = await cancelling;
+      const lines: string[] = [];
+      for await (const { text } of pump.tailLog({ lines: 3 })) {
+        lines.push(text);
+        if (lines.length === 2) break;
+      }
+      return { rpm, refused, cancelled, lines };
     }
     default:
       return {};
