@@ -173,8 +173,9 @@ export class EventTail {
     if (!tail) return undefined;
     const events: KeptEvent[] = [];
     for (let seq = tail.first; seq <= tail.last; seq++) events.push(tail.at(seq)!);
+    const isWhole = tail.first === tail.base + 1;
     this.#forget(shelf, tail);
-    return { events, isWhole: tail.first === tail.base + 1 };
+    return { events, isWhole };
   }
 
   /** What memory has after a position. Everything that it has not is told by `gap`. */
