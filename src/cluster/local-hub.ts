@@ -43,6 +43,6 @@ export interface LocalHub {
   cancel(tenant: string, commandId: string, reason: string): Promise<CommandUpdate>;
   held(from?: number, count?: number): (ClientClaim & { readonly epoch: number })[];
   lost(tenant: string, clientId: string, epoch: number): void;
-  yield(tenant: string, clientId: string, epoch: number): MovedCommand[];
+  yield(tenant: string, clientId: string, epoch: number): Promise<MovedCommand[]>;
   renewed(tenant: string, clientId: string, epoch: number): void;
 }

@@ -96,7 +96,7 @@ export class Membership {
     return this.#own.has(instance);
   }
 
-  /** What the hub asks at each hello. */
+  /** What the hub asks at each hello. The claim is told before what is handed over with it. */
   async claim(client: ClientClaim, afterEpoch: number) {
     await this.#joined.promise;
     let outcome = await this.#options.directory.claim(this.#instance, client, { afterEpoch });
@@ -108,7 +108,7 @@ export class Membership {
     this.#unreleased.delete(keyOf(client));
     const { epoch, lastEpoch, lastInstance } = outcome;
     const isMoved = lastInstance !== undefined && !this.isOwn(lastInstance);
-    return { epoch, lastEpoch, handed: isMoved ? await this.#askFor(client, epoch, lastInstance) : [] };
+    return { epoch, lastEpoch, handed: isMoved ? this.#askFor(client, epoch, lastInstance) : Promise.resolve([]) };
   }
 
   /** The client has left. Told until the directory has heard it. */
@@ -294,7 +294,11 @@ export class Membership {
   }
 
   /** The live commands that the last node has on their way to the client. One that does not answer keeps them. */
-  async #askFor({ tenant, clientId }: ClientClaim, epoch: number, fromInstance: string) {
+  async #askFor(
+    { tenant, clientId }: ClientClaim,
+    epoch: number,
+    fromInstance: string,
+  ): Promise<readonly MovedCommand[]> {
     let letGo = (): void => undefined;
     try {
       const node = await this.node(fromInstance);

@@ -4,6 +4,7 @@ import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
 import { checkClientId, checkLabels, limits } from '../protocol/checks.ts';
 import { protocolVersion } from '../protocol/frames.ts';
 import type { Hello } from '../protocol/gen/signalbox/v1/device.ts';
+import { Arrival, olderOnes } from './arrival.ts';
 import type { Client } from './client.ts';
 import type { Claim, ClientClaims } from './client-claims.ts';
 import type { CommandLife } from './command-life.ts';
@@ -17,6 +18,8 @@ import { Lineage, type Session } from './session.ts';
 const yieldWaitMs = 3000;
 /** Takeovers of one client within this many ms count as a fight for its id. */
 const contentionMs = 10_000;
+
+type Entry = Pick<Claim, 'epoch' | 'lastEpoch'>;
 
 /** What arrivals need of the hub around them. */
 export interface ArrivalsHost {
@@ -67,7 +70,7 @@ export class Arrivals {
     if (settings.claims) void this.#claim(session, client, hello, settings.claims);
     else {
       const epoch = Math.max(client.epoch + 1, settings.clock.now());
-      this.#enter(session, client, hello, { epoch, lastEpoch: client.epoch, handed: [] });
+      this.#enter(session, client, hello, { epoch, lastEpoch: client.epoch });
     }
   }
 
@@ -75,14 +78,17 @@ export class Arrivals {
   async #claim(session: Session, client: Client, hello: Hello, claims: ClientClaims): Promise<void> {
     const { tenant, id: clientId } = client;
     session.hold();
-    client.arriving++;
+    const arrival = new Arrival();
+    client.arriving.add(arrival);
     try {
       const { labels, agent } = hello;
       const wanted = { tenant, clientId, labels, agent, peer: session.stream.peer };
       const claim = await claims.claim(wanted, Math.max(client.epoch, client.lostToEpoch));
+      arrival.hasClaimed(claim.epoch);
       // In any case: whoever handed them over has let go of them.
-      const { handed } = claim;
-      for (const one of handed) this.#host.life.takeOver(one, client);
+      for (const one of await claim.handed) this.#host.life.takeOver(one, client);
+      // What came with an earlier hello is this one's, too.
+      await olderOnes(client.arriving, claim.epoch);
       const { closingForMs } = this.#host;
       if (session.isClosed || closingForMs !== undefined) {
         claims.release(tenant, clientId, claim.epoch);
@@ -99,12 +105,15 @@ export class Arrivals {
       const retryAfterMs = Math.round(1000 + this.#host.settings.random() * 2000);
       session.end({ reason: 'overloaded', message, mayReconnect: true, retryAfterMs });
     } finally {
-      client.arriving--;
+      client.arriving.delete(arrival);
+      arrival.isOver();
+      // What came too late for the hub that has the client since.
+      if (client.isLost) this.#forsakeLater(client);
       this.#host.released(client);
     }
   }
 
-  #enter(session: Session, client: Client, hello: Hello, claim: Claim): void {
+  #enter(session: Session, client: Client, hello: Hello, claim: Entry): void {
     const old = client.session;
     if (old) this.#takeOver(client, old, hello);
     this.#admit(session, client, hello, claim);
@@ -132,8 +141,13 @@ export class Arrivals {
       // Not told as an event: the node that took over tells that the client is there.
       this.#host.changed(client);
     }
-    if (client.isBusy) this.#host.wheel.set(new Alarm(() => this.#forsake(client, epoch)), yieldWaitMs);
+    this.#forsakeLater(client);
     this.#host.released(client);
+  }
+
+  #forsakeLater(client: Client): void {
+    const epoch = client.lostToEpoch;
+    if (client.isBusy) this.#host.wheel.set(new Alarm(() => this.#forsake(client, epoch)), yieldWaitMs);
   }
 
   /** Nobody has asked for what was sent to the client from here: those who wait for it look for it where the client is. */
@@ -228,7 +242,7 @@ export class Arrivals {
     session.end({ reason: 'draining', message: 'the hub is shutting down', mayReconnect: true, retryAfterMs });
   }
 
-  #admit(session: Session, client: Client, hello: Hello, { epoch, lastEpoch }: Claim): void {
+  #admit(session: Session, client: Client, hello: Hello, { epoch, lastEpoch }: Entry): void {
     const { settings, publisher, life } = this.#host;
     const nowMs = settings.clock.now();
     const { resume } = hello;

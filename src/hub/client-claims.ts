@@ -26,8 +26,8 @@ export interface Claim {
   readonly epoch: number;
   /** Of the claim before this one, on whatever node; 0: none is known. */
   readonly lastEpoch: number;
-  /** What the hub that had the client until now had on its way to it. */
-  readonly handed: readonly HandedCommand[];
+  /** What the hub that had the client until now had on its way to it. Comes within about a second; never rejects. */
+  readonly handed: Promise<readonly HandedCommand[]>;
 }
 
 /**

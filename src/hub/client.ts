@@ -1,6 +1,7 @@
 import { channelKey, clientChannel } from '../events/channels.ts';
 import { StepChannel } from '../events/event-log.ts';
 import { Deque } from '../flow/deque.ts';
+import type { Arrival } from './arrival.ts';
 import type { ClientInfo } from './client-info.ts';
 import type { Mailbox, MailboxOwner } from './mailbox.ts';
 import type { PendingCommand } from './pending-command.ts';
@@ -24,8 +25,8 @@ export class Client implements SessionOwner, MailboxOwner {
   readonly channel: StepChannel;
   readonly #host: ClientHost;
   session: Session | undefined;
-  /** Hellos that wait for a claim. */
-  arriving = 0;
+  /** Hellos that wait for a claim, or for what comes with it. */
+  readonly arriving = new Set<Arrival>();
   /** Another hub has held it since, with this epoch. */
   lostToEpoch = 0;
   /** Of the newest session; kept a while after it was lost, for a resume. */
@@ -76,7 +77,7 @@ export class Client implements SessionOwner, MailboxOwner {
       this.inFlight.size === 0 &&
       this.live.size === 0 &&
       this.awaiting.size === 0 &&
-      this.arriving === 0 &&
+      this.arriving.size === 0 &&
       !this.mailbox?.isBusy
     );
   }

@@ -3,6 +3,7 @@ import { Alarm, TimingWheel } from '../flow/timing-wheel.ts';
 import type { Command, CommandRecord, CommandUpdate, TerminalUpdate } from '../protocol/command.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import { Acknowledgements } from './acknowledgements.ts';
+import { olderOnes } from './arrival.ts';
 import { Arrivals } from './arrivals.ts';
 import { Client } from './client.ts';
 import type { ClaimedClient, HandedCommand } from './client-claims.ts';
@@ -250,11 +251,16 @@ export class Hub implements CommandTransport {
     if (client) this.#arrivals.lost(client, epoch);
   }
 
-  /** As `lost`, for the hub that holds the client now: gives up its live commands, and tells what they are. */
-  yield(tenant: string, clientId: string, epoch: number): HandedCommand[] {
+  /**
+   * As `lost`, for the hub that holds the client now: gives up its live commands, and tells what they are. Those that
+   * are just being handed over to this hub go along; they are waited for, a little less than the asking hub waits.
+   */
+  async yield(tenant: string, clientId: string, epoch: number): Promise<HandedCommand[]> {
     const client = this.#directory.get(tenant, clientId);
     if (!client || client.epoch >= epoch) return [];
     this.#arrivals.lost(client, epoch);
+    if (client.arriving.size > 0) await this.#within(olderOnes(client.arriving, epoch), yieldWithinMs);
+    if (client.epoch >= epoch) return [];
     const handed = [...client.inFlight, ...client.live].map((pending) => this.#life.handOver(pending));
     this.#directory.released(client);
     this.#noteIdle();
@@ -483,6 +489,8 @@ export class Hub implements CommandTransport {
 }
 
 const maxUint32 = 2 ** 32 - 1;
+/** Of the second that the other hub waits. */
+const yieldWithinMs = 900;
 /** How a device is told to go to another hub. */
 const sentAway = {
   reason: 'draining',
