@@ -199,25 +199,28 @@ export class RoutedHub implements CommandTransport {
   }
 
   async #askAll<T>(
-    asked: ReadonlySet<string>,
+    asked: Set<string>,
     notFound: unknown,
     ask: (end: Pick<NodeLink, 'get' | 'cancel'>) => Promise<T>,
   ): Promise<Answer<T>> {
     let failure: HubError | undefined;
-    const others = this.#membership.peers.filter(({ instance }) => !asked.has(instance));
-    const answers = await Promise.all(
-      others.map((node) =>
-        ask(this.#roads.links.to(node)).then(
-          (value): Answer<T> => ({ value, home: node.instance }),
-          (error: unknown) => {
-            if (toHubError(error).code !== 'not-found') failure ??= toHubError(error);
-            return undefined;
-          },
-        ),
-      ),
-    );
-    const answer = answers.find((each) => each !== undefined);
-    if (answer) return answer;
+    const askOne = async (node: NodeInfo): Promise<Answer<T> | undefined> => {
+      asked.add(node.instance);
+      try {
+        return { value: await ask(this.#roads.links.to(node)), home: node.instance };
+      } catch (error) {
+        if (toHubError(error).code !== 'not-found') failure ??= toHubError(error);
+        return undefined;
+      }
+    };
+    // Those that are known, and then those that have joined since.
+    for (const isFirst of [true, false]) {
+      if (!isFirst) await this.#membership.refreshNodes();
+      const others = this.#membership.peers.filter(({ instance }) => !asked.has(instance));
+      const answers = await Promise.all(others.map(askOne));
+      const answer = answers.find((each) => each !== undefined);
+      if (answer) return answer;
+    }
     throw failure ?? notFound;
   }
 

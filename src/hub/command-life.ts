@@ -43,6 +43,8 @@ export class CommandLife {
   readonly registry: CommandRegistry;
   readonly #host: LifeHost;
   readonly #held = new Set<PendingCommand>();
+  /** Their ends were found in the store: the steps before are known to the hub that had them, if to any. */
+  readonly #foundEnded = new WeakSet<PendingCommand>();
   readonly #heldAlarm = new Alarm(() => this.#tellHeld());
   /** Steps that the store is told once what the stream brought is read: often the end is among it, and says more. */
   readonly #toNote = new Map<PendingCommand, 'delivered' | 'started'>();
@@ -85,6 +87,13 @@ export class CommandLife {
     return pending;
   }
 
+  /** A command whose steps this hub is the one to tell. */
+  toTell(commandId: string): PendingCommand | undefined {
+    const pending = this.registry.get(commandId);
+    const isOthers = pending && this.#host.settings.claims && this.#foundEnded.has(pending);
+    return isOthers ? undefined : pending;
+  }
+
   /** A stored command as this process knows it; it may have been accepted long ago. */
   recall(stored: StoredCommand): PendingCommand {
     const known = this.registry.get(stored.command.id);
@@ -95,7 +104,10 @@ export class CommandLife {
     pending.journal = stored.sentToJournal;
     this.registry.add(pending);
     this.#host.publisher.found(pending);
-    if (isTerminal(stored.last.state)) this.registry.ended(pending);
+    if (isTerminal(stored.last.state)) {
+      this.registry.ended(pending);
+      this.#foundEnded.add(pending);
+    }
     return pending;
   }
 

@@ -75,7 +75,7 @@ export class Hub implements CommandTransport {
       released: (client) => this.#directory.released(client),
       failed,
     });
-    this.#publisher.recallFrom((commandId) => this.#life.registry.get(commandId));
+    this.#publisher.recallFrom((commandId) => this.#life.toTell(commandId));
     if (settings.commands) {
       this.#mailboxes = {
         store: settings.commands,

@@ -83,6 +83,34 @@ test('any caller reaches any device by any node, live and queued, watches and fi
   }
 });
 
+test('the steps of a command that has ended are told at every node', async () => {
+  await connect('pump-s', nodes[0]!);
+  const steps = ['queued', 'sent', 'succeeded'].map((state) => `command.${state}`);
+  for (const whenOffline of ['fail', 'queue'] as const)
+    for (const node of nodes) {
+      const transport = grpcTransport({ address: addressOf(nodes[0]!) });
+      const told: string[] = [];
+      const command = testCommand({ clientId: 'pump-s', whenOffline });
+      for await (const { state } of transport.send(command)) told.push(`command.${state}`);
+      expect(told).toEqual(expect.arrayContaining(steps));
+      const http = `${node.http}/v1`;
+      // Its own stream, which ends, and its channel, whose reader leaves.
+      const own = await (await fetch(`${http}/commands/${command.id}/events`)).text();
+      expect([...own.matchAll(/^event: (.*)$/gm)].map(([, name]) => name)).toEqual(told);
+      const watched: string[] = [];
+      const { body } = await fetch(`${http}/events?channel=command.${command.id}&from=start`);
+      const decoder = new TextDecoder();
+      let text = '';
+      for await (const chunk of body!) {
+        text += decoder.decode(chunk, { stream: true });
+        if (/^event: command.succeeded$/m.test(text)) break;
+      }
+      watched.push(...[...text.matchAll(/^event: (.*)$/gm)].map(([, name]) => name!));
+      expect(watched.filter((name) => name.startsWith('command.'))).toEqual(told);
+      await transport.close();
+    }
+});
+
 test('a Redis that cannot keep what is promised is refused at the start, with what to do', async () => {
   const weak = await RedisServer.start({ settings: { appendonly: 'no' } });
   onTestFinished(() => weak.close());
