@@ -132,3 +132,33 @@ test('who waits for a queued command that the store has lost is told that nobody
   const told = await soon(updates);
   expect(told.at(-1)).toMatchObject({ state: 'unknown', error: { code: 'outcome-unknown' } });
 });
+
+test('the clients of a node that was killed are shown as away by the others once its lease is over, also to who watches them', async () => {
+  await connect(a, { labels: { site: 'north' } });
+  await connect(b, { clientId: 'pump-8' });
+  const seen: string[] = [];
+  const letGo = c.road.clients.onChange('default', ({ id, connected }) => seen.push(`${id} ${connected}`));
+  await cluster.clock.advance(0);
+  // It renews nothing and says nothing any more.
+  a.kill();
+  a.membership.renew = () => new Promise(() => undefined);
+  a.membership.close = async () => undefined;
+  const connected = async (node: TestNode): Promise<string[]> =>
+    (await node.road.clients.list('default', { connectedOnly: true })).map(({ id }) => id);
+  await cluster.clock.advance(2000);
+  expect(await connected(b)).toEqual(['pump-7', 'pump-8']);
+  for (let turns = 0; turns < 24; turns++) await cluster.clock.advance(500);
+  for (const node of [b, c]) {
+    expect(await connected(node)).toEqual(['pump-8']);
+    expect(await node.road.clients.list('default')).toMatchObject([
+      { id: 'pump-7', connected: false, node: '', labels: { site: 'north' } },
+      { id: 'pump-8', connected: true, node: 'b' },
+    ]);
+    expect(await node.road.clients.get('default', 'pump-7')).toMatchObject({ connected: false, node: '' });
+  }
+  for (let turns = 0; turns < 24; turns++) await cluster.clock.advance(500);
+  expect(seen.filter((one) => one.startsWith('pump-7'))).toEqual(['pump-7 false']);
+  letGo();
+  // Nor are commands for it sent anywhere.
+  await expect(soon(collect(b.road.send(testCommand())))).rejects.toMatchObject({ code: 'client-offline' });
+});
