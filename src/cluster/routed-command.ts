@@ -236,7 +236,8 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
       return this.#again(error);
     }
     const tried = this.#place;
-    if (code !== 'client-offline' && code !== 'unavailable') return error;
+    const isAway = code === 'client-offline';
+    if (!isAway && code !== 'unavailable') return error;
     if (tried?.kind !== 'node') {
       // This node drains, and its device is on the way to another one.
       if (this.#roads.hub.isDraining && code === 'unavailable' && this.#waitLeftMs() > 0)
@@ -253,8 +254,9 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
       this.#moved(error.message);
       return ++this.#moves > maxMoves ? error : undefined;
     }
-    const waitMs =
-      code === 'client-offline' ? this.#waitLeftMs() : error instanceof LinkBroken ? this.#refusedLeftMs() : 0;
+    // A queued command is never refused because its client is away: whoever says so is about to give the client up.
+    const isUnsettled = error instanceof LinkBroken || (isAway && this.#command.whenOffline === 'queue');
+    const waitMs = isUnsettled ? this.#refusedLeftMs() : isAway ? this.#waitLeftMs() : 0;
     return waitMs > 0 ? this.#pause(waitMs) : this.#nobodyThere(error, tried.node);
   }
 

@@ -166,3 +166,58 @@ test('what is handed over too late is let go of, and its caller is told by the n
   expect(told.at(-1)).toMatchObject({ state: 'succeeded', result: { type: 'test.Done' } });
   expect(third.device.commands).toEqual([]);
 });
+
+/** A store that says `wrong-node` so many times: its client is just moving. */
+function movingFor(times: number): { left: number } {
+  const { commands } = cluster;
+  const moving = { left: times };
+  const add = commands.add.bind(commands);
+  commands.add = async (...args) => (moving.left-- > 0 ? { kind: 'wrong-node', holder: undefined } : add(...args));
+  return moving;
+}
+
+test('a queued command that meets `wrong-node` looks again where its client is, and is taken once', async () => {
+  const { device, welcome } = arrive(b);
+  await welcome;
+  const moving = movingFor(3);
+  const updates = collect(a.road.send(testCommand({ whenOffline: 'queue' })));
+  for (let turns = 0; device.commands.length === 0 && turns < 50; turns++) await cluster.clock.advance(100);
+  expect(moving.left).toBeLessThan(0);
+  device.succeed((await device.command()).id);
+  expect(states(await soon(updates))).toEqual(['queued', 'sent', 'delivered', 'succeeded']);
+  expect(device.commands).toHaveLength(1);
+});
+
+test('a command that meets `wrong-node` for ever is refused within its time', async () => {
+  await arrive(b).welcome;
+  movingFor(Number.POSITIVE_INFINITY);
+  const beganAt = cluster.clock.monotonic();
+  for (const node of [a, b, c]) {
+    const refused = collect(node.road.send(testCommand({ whenOffline: 'queue' })));
+    await expect(soon(refused, 100)).rejects.toMatchObject({
+      code: expect.stringMatching(/^(unavailable|client-offline)$/),
+    });
+  }
+  // Fifteen seconds for each, at most.
+  expect(cluster.clock.monotonic() - beganAt).toBeLessThanOrEqual(3 * 16_000);
+});
+
+test('a live command whose holder says that it is elsewhere is sent where that is, or refused within its time', async () => {
+  const { device, welcome } = arrive(b);
+  await welcome;
+  // Node a remembers b as the holder.
+  const before = collect(a.road.send(testCommand()));
+  device.succeed((await device.command()).id);
+  await soon(before);
+  const moved = arrive(c);
+  await moved.welcome;
+  const updates = collect(a.road.send(testCommand()));
+  moved.device.succeed((await moved.device.command()).id);
+  expect(states(await soon(updates)).at(-1)).toBe('succeeded');
+  moved.device.cut();
+  await cluster.clock.advance(10);
+  const beganAt = cluster.clock.monotonic();
+  const late = collect(a.road.send(testCommand({ timeoutMs: 2000, waitForConnectMs: 1000 })));
+  await expect(soon(late, 100)).rejects.toMatchObject({ code: 'client-offline' });
+  expect(cluster.clock.monotonic() - beganAt).toBeLessThanOrEqual(3200);
+});
