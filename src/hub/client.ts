@@ -112,6 +112,11 @@ export class Client implements SessionOwner, MailboxOwner {
     if (this.session) this.mailbox?.accepted(pending);
   }
 
+  /** A queued command was found in the store: perhaps nobody knew that it was there. */
+  foundStored(pending: PendingCommand): void {
+    if (this.session && pending.place === 'shelf' && !pending.hasEnded) this.mailbox?.found(pending);
+  }
+
   /** Takes a command off the way to the device, wherever it stands. */
   remove(pending: PendingCommand): void {
     switch (pending.place) {

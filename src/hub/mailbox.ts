@@ -49,7 +49,7 @@ export class Mailbox {
   #isMarking = false;
   /** The store does not answer: live commands do not wait for it. */
   #isBroken = false;
-  /** Counts unloads, so that a page that was asked for before one is not taken for the present. */
+  /** Counts the times that it went back, so that a page that was asked for before one is not taken for the present. */
   #generation = 0;
   readonly #retry: Alarm;
 
@@ -101,6 +101,16 @@ export class Mailbox {
       pending.place = 'waiting';
       this.#queue.push(pending);
     }
+    this.#owner.pump();
+  }
+
+  /** One that waits in the store was never heard to be stored, as that answer was lost: reads again from there. */
+  found(pending: PendingCommand): void {
+    if (pending.position! <= this.#loadedUpTo) {
+      this.#loadedUpTo = pending.position! - 1;
+      this.#generation++;
+    }
+    this.#hasMore = true;
     this.#owner.pump();
   }
 

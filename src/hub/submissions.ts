@@ -207,8 +207,10 @@ export class Submissions {
         return;
       }
       case 'existing': {
-        this.#attach(this.#host.life.recall(outcome.stored), reader);
+        const pending = this.#host.life.recall(outcome.stored);
+        this.#attach(pending, reader);
         if (isCancelled) this.#cancel(outcome.stored.command, reader);
+        else this.#host.directory.get(command.tenant, command.clientId)?.foundStored(pending);
         return;
       }
       case 'conflict':

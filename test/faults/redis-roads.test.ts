@@ -5,6 +5,7 @@ import { RedisServer } from '../support/redis.ts';
 import { compare } from './support/checker.ts';
 import { killAll } from './support/child.ts';
 import { ClusterWorld } from './support/cluster.ts';
+import type { CallerLine } from './support/ledger.ts';
 import { eventually, figures, size } from './support/sizes.ts';
 import { liveVerdict, ranBy, traffic } from './support/traffic.ts';
 import { numbered } from './support/world.ts';
@@ -18,6 +19,14 @@ function verdictOf(world: ClusterWorld) {
   const live = liveVerdict(world.lines('live'), world.effects);
   return { queued, live, broken: [...queued.broken, ...live.broken].slice(0, 20) };
 }
+
+const unended = (lines: readonly CallerLine[]): string => {
+  const over = new Set(lines.filter(({ kind }) => kind === 'ended').map(({ id }) => id));
+  return lines
+    .filter(({ kind, id }) => kind === 'accepted' && !over.has(id))
+    .map(({ id }) => id)
+    .join(' ');
+};
 
 test('with `replicated` no node loses a command when the primary dies behind its replica, and that is promoted (P16)', {
   timeout: size(120_000, 400_000),
@@ -60,7 +69,14 @@ test('with `replicated` no node loses a command when the primary dies behind its
   const before = queued.accepted;
   await eventually('commands are accepted again', () => queued.accepted > before + 100, 20_000);
   queued.stop();
-  await queued.done;
+  let isAnswered = false;
+  void queued.done.then(() => {
+    isAnswered = true;
+  });
+  await eventually(
+    () => `all have ended: ${unended(world.lines('queued'))}`,
+    () => isAnswered,
+  );
   await killAll();
   const { queued: verdict, broken } = verdictOf(world);
   figures(`promotion: ${JSON.stringify(verdict.states)}`);
