@@ -7,12 +7,13 @@ import { killAll } from './support/child.ts';
 import { HubProcess } from './support/hub.ts';
 import { dice, eventually, size, sleep } from './support/sizes.ts';
 import { SseWatcher } from './support/sse-watcher.ts';
+import { WsWatcher } from './support/ws-watcher.ts';
 
 afterEach(killAll);
 
 describeNeeding('redis', 'watching at several nodes', () => {
-  test('watchers that are cut, and come back at another node, see every event once and in order, over kills of nodes (P18)', {
-    timeout: size(150_000, 900_000),
+  test('watchers over SSE and WebSocket that are cut, and come back at another node, see every event once and in order, over kills of nodes (P18)', {
+    timeout: size(240_000, 900_000),
   }, async () => {
     const { random, between } = dice();
     const redis = await RedisServer.start();
@@ -33,11 +34,12 @@ describeNeeding('redis', 'watching at several nodes', () => {
     onTestFinished(async () => {
       for (const road of roads) await road.close();
     });
-    const [events, count, kills] = [size(4000, 50_000), size(60, 100), size(4, 60)];
+    const [events, count, kills] = [size(20_000, 50_000), 100, size(4, 60)];
     const anywhere = () => roads[between(0, 2)]!.address;
-    const watchers = Array.from(
-      { length: count },
-      () => new SseWatcher(() => `http://${anywhere()}/v1/events?channel=client.source`),
+    const watchers = Array.from({ length: count }, (_, i) =>
+      i % 2 === 0
+        ? new SseWatcher(() => `http://${anywhere()}/v1/events?channel=client.source`)
+        : new WsWatcher(() => `http://${anywhere()}/v1/ws?channel=client.source`),
     );
     onTestFinished(() => {
       for (const watcher of watchers) watcher.close();
