@@ -17,10 +17,12 @@ export class Ledger<T extends object> {
   }
 }
 
-/** All lines; none when nobody has written yet. */
+/** All lines; none when nobody has written yet. The last one may be on its way just now: it counts once it is whole. */
 export function readLedger<T>(path: string): T[] {
   if (!existsSync(path)) return [];
-  return readFileSync(path, 'utf8')
+  const text = readFileSync(path, 'utf8');
+  return text
+    .slice(0, text.lastIndexOf('\n') + 1)
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line) as T);
