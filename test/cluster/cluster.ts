@@ -45,6 +45,17 @@ export class TestCluster {
     this.#hubOptions = hub;
   }
 
+  /** Moves time until `done` has settled. */
+  async soon<T>(done: Promise<T>, stepMs = 500): Promise<T> {
+    let isOver = false;
+    void done.then(
+      () => (isOver = true),
+      () => (isOver = true),
+    );
+    for (let turns = 0; !isOver && turns < 200; turns++) await this.clock.advance(stepMs);
+    return done;
+  }
+
   /** What stands behind a node's hub: to be attached to it. */
   async membership(id: string, facts: ClusterFact[] = []): Promise<Membership> {
     const membership = new Membership({

@@ -30,17 +30,6 @@ async function connect(node: TestNode, hello: Parameters<ScriptedDevice['hello']
   return device;
 }
 
-/** Moves time until `done` has settled. */
-async function soon<T>(done: Promise<T>, stepMs = 500): Promise<T> {
-  let isOver = false;
-  void done.then(
-    () => (isOver = true),
-    () => (isOver = true),
-  );
-  for (let turns = 0; !isOver && turns < 200; turns++) await cluster.clock.advance(stepMs);
-  return done;
-}
-
 /** As after a kill -9: nothing more is heard of it, and its lease ends in its time. */
 async function dies(node: TestNode): Promise<void> {
   node.kill();
@@ -68,12 +57,12 @@ test('what was under way at a node that died ends as it truly did: its device te
     if (isToldFirst) second.succeed(command.id);
     await cluster.clock.advance(1000);
     if (!isToldFirst) second.succeed(command.id);
-    const told = await soon(updates);
+    const told = await cluster.soon(updates);
     expect(told.at(-1)).toMatchObject({ state: 'succeeded', commandId: command.id, result: { type: 'test.Done' } });
     expect(told.filter(({ state }) => state === 'succeeded')).toHaveLength(1);
     expect(second.commands).toEqual([]);
     // And whoever asks later is told the same.
-    expect(states(await soon(collect(b.road.watch('default', command.id, of)))).at(-1)).toBe('succeeded');
+    expect(states(await cluster.soon(collect(b.road.watch('default', command.id, of)))).at(-1)).toBe('succeeded');
     a = await cluster.add(`a${afterMs}${isToldFirst}`);
   }
 });
@@ -89,9 +78,11 @@ test('who lost its node finds its command by id and client at another one, once 
   const second = await connect(c, { inFlight: [begun.id] });
   const updates = collect(b.road.watch('default', begun.id, of));
   await cluster.clock.advance(100);
-  await expect(soon(collect(b.road.watch('default', never.id, of)))).rejects.toMatchObject({ code: 'not-found' });
+  await expect(cluster.soon(collect(b.road.watch('default', never.id, of)))).rejects.toMatchObject({
+    code: 'not-found',
+  });
   second.succeed(begun.id);
-  expect(states(await soon(updates))).toEqual(['queued', 'started', 'succeeded']);
+  expect(states(await cluster.soon(updates))).toEqual(['queued', 'started', 'succeeded']);
 });
 
 test('a device can say of any id that it has begun it, and tells nothing by that of others’ commands', async () => {
@@ -118,7 +109,7 @@ test('a node that was stopped while its device moved sends those who wait there 
   mend();
   second.succeed(command.id);
   for (const updates of [here, there]) {
-    const told = await soon(updates);
+    const told = await cluster.soon(updates);
     expect(told.at(-1)).toMatchObject({ state: 'succeeded', result: { type: 'test.Done' } });
   }
   expect(first.isClosed).toBe(true);
@@ -129,7 +120,7 @@ test('who waits for a queued command that the store has lost is told that nobody
   const updates = collect(b.road.send(command));
   await cluster.clock.advance(3000);
   isEmpty = true;
-  const told = await soon(updates);
+  const told = await cluster.soon(updates);
   expect(told.at(-1)).toMatchObject({ state: 'unknown', error: { code: 'outcome-unknown' } });
 });
 
@@ -160,5 +151,5 @@ test('the clients of a node that was killed are shown as away by the others once
   expect(seen.filter((one) => one.startsWith('pump-7'))).toEqual(['pump-7 false']);
   letGo();
   // Nor are commands for it sent anywhere.
-  await expect(soon(collect(b.road.send(testCommand())))).rejects.toMatchObject({ code: 'client-offline' });
+  await expect(cluster.soon(collect(b.road.send(testCommand())))).rejects.toMatchObject({ code: 'client-offline' });
 });

@@ -18,17 +18,6 @@ afterEach(() => cluster.close());
 
 const states = (updates: readonly CommandUpdate[]): string[] => updates.map(({ state }) => state);
 
-/** Moves time until `done` has settled. */
-async function soon<T>(done: Promise<T>, stepMs = 500): Promise<T> {
-  let isOver = false;
-  void done.then(
-    () => (isOver = true),
-    () => (isOver = true),
-  );
-  for (let turns = 0; !isOver && turns < 200; turns++) await cluster.clock.advance(stepMs);
-  return done;
-}
-
 /** What a node gives up is on its way until `give` is called. */
 function slowly({ hub }: TestNode) {
   const asked = Promise.withResolvers<void>();
@@ -99,7 +88,7 @@ test('a device that moves on while its live commands are being handed over finds
     expect((await third.device.command(i + 1)).id).toBe(id);
     third.device.succeed(id);
   }
-  for (const end of ends) expect(states(await soon(end)).at(-1)).toBe('succeeded');
+  for (const end of ends) expect(states(await cluster.soon(end)).at(-1)).toBe('succeeded');
 });
 
 test('a device that comes back while its live commands are being handed over finds them where they were', async () => {
@@ -119,7 +108,7 @@ test('a device that comes back while its live commands are being handed over fin
   await back.welcome;
   expect(await inHand(a)).toEqual([command.id]);
   back.device.succeed(command.id);
-  expect(states(await soon(updates))).toEqual(['queued', 'sent', 'delivered', 'started', 'succeeded']);
+  expect(states(await cluster.soon(updates))).toEqual(['queued', 'sent', 'delivered', 'started', 'succeeded']);
 });
 
 test('a second stream at the same node waits for what the first one is being handed over', async () => {
@@ -140,7 +129,7 @@ test('a second stream at the same node waits for what the first one is being han
   // Known to be not begun: it is sent again.
   expect((await again.device.command()).id).toBe(command.id);
   again.device.succeed(command.id);
-  expect(states(await soon(updates)).at(-1)).toBe('succeeded');
+  expect(states(await cluster.soon(updates)).at(-1)).toBe('succeeded');
 });
 
 test('what is handed over too late is let go of, and its caller is told by the node that has the device', async () => {
@@ -156,11 +145,11 @@ test('what is handed over too late is let go of, and its caller is told by the n
   const isAsked = askedOf(b);
   const third = arrive(c, [command.id]);
   await isAsked;
-  await soon(third.welcome, 100);
+  await cluster.soon(third.welcome, 100);
   answer.give();
   await vi.waitFor(async () => expect(await inHand(b)).toEqual([command.id]));
   third.device.succeed(command.id);
-  const told = await soon(updates);
+  const told = await cluster.soon(updates);
   await cluster.clock.advance(4000);
   expect([await inHand(a), await inHand(b)]).toEqual([[], []]);
   expect(told.at(-1)).toMatchObject({ state: 'succeeded', result: { type: 'test.Done' } });
@@ -184,7 +173,7 @@ test('a queued command that meets `wrong-node` looks again where its client is, 
   for (let turns = 0; device.commands.length === 0 && turns < 50; turns++) await cluster.clock.advance(100);
   expect(moving.left).toBeLessThan(0);
   device.succeed((await device.command()).id);
-  expect(states(await soon(updates))).toEqual(['queued', 'sent', 'delivered', 'succeeded']);
+  expect(states(await cluster.soon(updates))).toEqual(['queued', 'sent', 'delivered', 'succeeded']);
   expect(device.commands).toHaveLength(1);
 });
 
@@ -194,7 +183,7 @@ test('a command that meets `wrong-node` for ever is refused within its time', as
   const beganAt = cluster.clock.monotonic();
   for (const node of [a, b, c]) {
     const refused = collect(node.road.send(testCommand({ whenOffline: 'queue' })));
-    await expect(soon(refused, 100)).rejects.toMatchObject({
+    await expect(cluster.soon(refused, 100)).rejects.toMatchObject({
       code: expect.stringMatching(/^(unavailable|client-offline)$/),
     });
   }
@@ -208,16 +197,16 @@ test('a live command whose holder says that it is elsewhere is sent where that i
   // Node a remembers b as the holder.
   const before = collect(a.road.send(testCommand()));
   device.succeed((await device.command()).id);
-  await soon(before);
+  await cluster.soon(before);
   const moved = arrive(c);
   await moved.welcome;
   const updates = collect(a.road.send(testCommand()));
   moved.device.succeed((await moved.device.command()).id);
-  expect(states(await soon(updates)).at(-1)).toBe('succeeded');
+  expect(states(await cluster.soon(updates)).at(-1)).toBe('succeeded');
   moved.device.cut();
   await cluster.clock.advance(10);
   const beganAt = cluster.clock.monotonic();
   const late = collect(a.road.send(testCommand({ timeoutMs: 2000, waitForConnectMs: 1000 })));
-  await expect(soon(late, 100)).rejects.toMatchObject({ code: 'client-offline' });
+  await expect(cluster.soon(late, 100)).rejects.toMatchObject({ code: 'client-offline' });
   expect(cluster.clock.monotonic() - beganAt).toBeLessThanOrEqual(3200);
 });

@@ -26,17 +26,6 @@ async function connect(node: TestNode, hello: Parameters<ScriptedDevice['hello']
   return device;
 }
 
-/** Moves time until `done` has settled. */
-async function soon<T>(done: Promise<T>, stepMs = 500): Promise<T> {
-  let isOver = false;
-  void done.then(
-    () => (isOver = true),
-    () => (isOver = true),
-  );
-  for (let turns = 0; !isOver && turns < 200; turns++) await cluster.clock.advance(stepMs);
-  return done;
-}
-
 test('the newest stream wins, on whatever node: the old one is told, and epochs only grow', async () => {
   const epochs: number[] = [];
   let old: ScriptedDevice | undefined;
@@ -71,7 +60,7 @@ test('a live command goes with its device to another node: its caller is told th
   first.send({ $case: 'started', value: { commandId: command.id } });
   const second = await connect(b, { inFlight: [command.id] });
   second.succeed(command.id, { type: 'test.Done', value: new Uint8Array([7]) });
-  expect(states(await soon(updates))).toEqual(['queued', 'sent', 'delivered', 'started', 'succeeded']);
+  expect(states(await cluster.soon(updates))).toEqual(['queued', 'sent', 'delivered', 'started', 'succeeded']);
   expect(second.commands).toEqual([]);
   expect(b.facts).toContainEqual(expect.objectContaining({ kind: 'client-moved', handed: 1 }));
 });
@@ -92,7 +81,7 @@ test('what the old node had not sent, or the device had not begun, the new node 
     expect((await second.command(i + 1)).id).toBe(id);
     second.succeed(id);
   }
-  for (const end of ends) expect(states(await soon(end)).at(-1)).toBe('succeeded');
+  for (const end of ends) expect(states(await cluster.soon(end)).at(-1)).toBe('succeeded');
   expect(second.commands).toHaveLength(4);
 });
 
@@ -103,7 +92,7 @@ test('without its journal a device that moves leaves a begun command unknown, an
   await first.command();
   first.send({ $case: 'started', value: { commandId: command.id } });
   const second = await connect(b, { bootId: 'boot-2', journalId: 'journal-2' });
-  expect(await soon(settled)).toMatchObject({ state: 'unknown', error: { code: 'outcome-unknown' } });
+  expect(await cluster.soon(settled)).toMatchObject({ state: 'unknown', error: { code: 'outcome-unknown' } });
   expect(second.commands).toEqual([]);
 });
 
@@ -120,7 +109,7 @@ test('a cancel that was asked for goes along', async () => {
   const second = await connect(c, { inFlight: [command.id] });
   await second.next((frame) => frame.body?.$case === 'cancel' && frame.body.value.commandId === command.id);
   second.end(command.id, 'cancelled');
-  expect((await soon(updates)).at(-1)).toMatchObject({ state: 'cancelled' });
+  expect((await cluster.soon(updates)).at(-1)).toMatchObject({ state: 'cancelled' });
 });
 
 test('a queued command for a client that is away goes by whatever node it comes to, and all callers hear of it', async () => {
@@ -131,8 +120,8 @@ test('a queued command for a client that is away goes by whatever node it comes 
   const device = await connect(c);
   expect((await device.command()).id).toBe(command.id);
   device.succeed(command.id);
-  expect(states(await soon(sent))).toEqual(['queued', 'sent', 'delivered', 'succeeded']);
-  expect(states(await soon(watched)).at(-1)).toBe('succeeded');
+  expect(states(await cluster.soon(sent))).toEqual(['queued', 'sent', 'delivered', 'succeeded']);
+  expect(states(await cluster.soon(watched)).at(-1)).toBe('succeeded');
   expect(await a.road.get('default', command.id)).toMatchObject({ last: { state: 'succeeded' } });
 });
 
@@ -158,7 +147,7 @@ test('queued commands keep their order over a move, and each is run once', async
     await vi.waitFor(async () => expect((await cluster.commands.get(id))?.last.state).toBe('succeeded'));
   first.cut();
   await run(await connect(b), 5);
-  for (const end of ends) expect(states(await soon(end)).at(-1)).toBe('succeeded');
+  for (const end of ends) expect(states(await cluster.soon(end)).at(-1)).toBe('succeeded');
   expect(done).toEqual(commands.map(({ id }) => id));
 });
 
@@ -175,9 +164,9 @@ test('a command of a node that dies with its device’s journal out of reach is 
   await cluster.directory.leave(a.membership.instance);
   const second = await connect(c, { inFlight: [queued.id] });
   second.succeed(queued.id);
-  expect(states(await soon(queuedEnd)).at(-1)).toBe('succeeded');
+  expect(states(await cluster.soon(queuedEnd)).at(-1)).toBe('succeeded');
   await b.membership.refreshNodes();
-  expect(await soon(liveEnd)).toMatchObject({ code: 'outcome-unknown' });
+  expect(await cluster.soon(liveEnd)).toMatchObject({ code: 'outcome-unknown' });
   expect(second.commands).toEqual([]);
 });
 
@@ -188,10 +177,10 @@ test('while a node is out of reach, its commands are found again once it is back
   await device.command();
   const mend = cluster.cut(a);
   const cancelled = b.road.cancel('default', command.id, 'no more', { clientId: 'pump-7' });
-  await expect(soon(cancelled)).rejects.toMatchObject({ code: 'unavailable' });
+  await expect(cluster.soon(cancelled)).rejects.toMatchObject({ code: 'unavailable' });
   mend();
   device.succeed(command.id);
-  expect(states(await soon(updates)).at(-1)).toBe('succeeded');
+  expect(states(await cluster.soon(updates)).at(-1)).toBe('succeeded');
 });
 
 test('a node that was away beyond its lease loses the clients that others took, keeps the rest, and its late writes change nothing', async () => {
@@ -217,10 +206,10 @@ test('a node that was away beyond its lease loses the clients that others took, 
     { instance: a.membership.instance, epoch: a.hub.clients.get('default', 'pump-8')?.epoch },
   ]);
   second.succeed(command.id);
-  expect((await soon(updates)).at(-1)).toMatchObject({ state: 'succeeded', result: { type: 'test.Done' } });
+  expect((await cluster.soon(updates)).at(-1)).toMatchObject({ state: 'succeeded', result: { type: 'test.Done' } });
   const late = collect(c.road.send(testCommand({ clientId: 'pump-8', whenOffline: 'queue' })));
   kept.succeed((await kept.command()).id);
-  expect(states(await soon(late)).at(-1)).toBe('succeeded');
+  expect(states(await cluster.soon(late)).at(-1)).toBe('succeeded');
 });
 
 test('a client that was lost without a word is noticed', async () => {
@@ -263,7 +252,7 @@ test('a directory that has lost all that it knew is told again, and epochs go on
   expect(device.isClosed).toBe(false);
   const updates = collect(b.road.send(testCommand()));
   device.succeed((await device.command()).id);
-  expect(states(await soon(updates)).at(-1)).toBe('succeeded');
+  expect(states(await cluster.soon(updates)).at(-1)).toBe('succeeded');
 });
 
 test('a live command waits for its client on all nodes', async () => {
@@ -271,7 +260,7 @@ test('a live command waits for its client on all nodes', async () => {
   await cluster.clock.advance(2000);
   const device = await connect(b);
   device.succeed((await device.command()).id);
-  expect(states(await soon(updates)).at(-1)).toBe('succeeded');
+  expect(states(await cluster.soon(updates)).at(-1)).toBe('succeeded');
 });
 
 test('a cancelled command that was not sent is never sent, on whatever node its client turns up meanwhile', async () => {
@@ -284,10 +273,10 @@ test('a cancelled command that was not sent is never sent, on whatever node its 
     for (let turn = 0; turn < round; turn++) await Promise.resolve();
     const cancelled = a.road.cancel('default', command.id, 'no more', { clientId: `pump-${round}` });
     await hello;
-    await soon(cancelled.catch(() => undefined));
+    await cluster.soon(cancelled.catch(() => undefined));
     await cluster.clock.advance(1100);
     if (device.commands.length > 0) device.end(command.id, 'cancelled');
-    const end = (await soon(updates)).at(-1)!;
+    const end = (await cluster.soon(updates)).at(-1)!;
     expect(end.state).toBe('cancelled');
     const wasSent = device.commands.length > 0;
     expect(end).toMatchObject({ error: { code: wasSent ? 'test' : 'cancelled' } });
@@ -312,7 +301,7 @@ test('the clients of all nodes are listed, looked at, watched and disconnected f
   await device.command();
   expect(await c.road.clients.get('default', 'pump-7')).toMatchObject({ node: 'a', pendingCommands: 1 });
   device.succeed((await device.command()).id);
-  await soon(open);
+  await cluster.soon(open);
   expect(await c.road.clients.disconnect('default', 'pump-7', { reason: 'go' })).toBe(true);
   expect(await device.closed()).toMatchObject({ message: 'go' });
   await cluster.clock.advance(10);
@@ -330,12 +319,12 @@ test('a node that drains serves its devices until they leave, and hands over wha
   const long = testCommand();
   const longEnd = collect(c.road.send(long));
   device.succeed((await device.command(1)).id);
-  expect(states(await soon(short)).at(-1)).toBe('succeeded');
+  expect(states(await cluster.soon(short)).at(-1)).toBe('succeeded');
   await device.command(2);
   await cluster.clock.advance(11_000);
   expect(await device.closed()).toMatchObject({ mayReconnect: true, retryAfterMs: 0 });
   const second = await connect(b, { inFlight: [long.id] });
   await drained;
   second.succeed(long.id);
-  expect(states(await soon(longEnd)).at(-1)).toBe('succeeded');
+  expect(states(await cluster.soon(longEnd)).at(-1)).toBe('succeeded');
 });
