@@ -1,3 +1,4 @@
+import { HubError } from '../errors.ts';
 import { channelName } from './channels.ts';
 import type { LogEvent, NewEvent } from './event-log.ts';
 
@@ -107,8 +108,20 @@ export function eventJson(event: Pick<LogEvent, 'channel' | 'epoch' | 'seq' | 't
 }
 
 /** Throws what `JSON.stringify` or the data's own function throws. */
-export function dataJson(data: unknown): string {
+function dataJson(data: unknown): string {
   return JSON.stringify(typeof data === 'function' ? data() : data) ?? 'null';
+}
+
+/** The data of an event that is to be stored. Throws `invalid-argument` where its time or its data cannot be kept. */
+export function storableJson(event: NewEvent): string {
+  const { type, atMs, data } = event;
+  if (!Number.isFinite(atMs)) throw new HubError('invalid-argument', `${atMs} is not a time of event ${type}`);
+  try {
+    return dataJson(data);
+  } catch (error) {
+    const message = `data of event ${type} is no JSON: ${error instanceof Error ? error.message : error}`;
+    throw new HubError('invalid-argument', message, { cause: error });
+  }
 }
 
 /** A reader is not to blame for data that is no JSON, and must not fall over it. */

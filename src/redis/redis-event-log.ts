@@ -1,7 +1,7 @@
 import { HubError, toHubError } from '../errors.ts';
 import type { EventLog, EventPage, NewEvent, Position } from '../events/event-log.ts';
 import { EventTail } from '../events/event-tail.ts';
-import { dataJson, readableJson } from '../events/kept-event.ts';
+import { readableJson, storableJson } from '../events/kept-event.ts';
 import { uniqueId } from '../flow/unique-id.ts';
 import type { RedisConnection } from './connection.ts';
 import { eventLimits, type RedisEventLogOptions } from './event-log-options.ts';
@@ -198,14 +198,11 @@ export class RedisEventLog implements EventLog {
       shard.lost(channel);
       return Promise.reject(refusal);
     }
-    if (!Number.isFinite(event.atMs))
-      return Promise.reject(new HubError('invalid-argument', `${event.atMs} is not a time of event ${event.type}`));
     let data: string;
     try {
-      data = dataJson(event.data);
+      data = storableJson(event);
     } catch (error) {
-      const message = `data of event ${event.type} is no JSON: ${error instanceof Error ? error.message : error}`;
-      return Promise.reject(new HubError('invalid-argument', message, { cause: error }));
+      return Promise.reject(error);
     }
     return new Promise((resolve, reject) => {
       const { type, atMs: at, producer } = event;

@@ -2,7 +2,7 @@ import { HubError } from '../errors.ts';
 import type { ChannelTail } from '../events/channel-tail.ts';
 import type { EventLog, EventPage, NewEvent, Position, StepChannel, StepSource } from '../events/event-log.ts';
 import type { EventTail } from '../events/event-tail.ts';
-import { dataJson, type KeptEvent } from '../events/kept-event.ts';
+import { type KeptEvent, storableJson } from '../events/kept-event.ts';
 import type { Announcement } from '../tasks/run-store.ts';
 import type { EventRow } from './event-table.ts';
 import { eventValues } from './event-values.ts';
@@ -134,14 +134,11 @@ export class SqliteEventLog implements EventLog {
     }
     const refusal = this.#thread.refusal;
     if (refusal) return Promise.reject(refusal);
-    if (!Number.isFinite(event.atMs))
-      return Promise.reject(new HubError('invalid-argument', `${event.atMs} is not a time of event ${event.type}`));
     let data: string;
     try {
-      data = dataJson(event.data);
+      data = storableJson(event);
     } catch (error) {
-      const message = `data of event ${event.type} is no JSON: ${error instanceof Error ? error.message : error}`;
-      return Promise.reject(new HubError('invalid-argument', message, { cause: error }));
+      return Promise.reject(error);
     }
     const { kept, row } = this.#pend(target, event, data);
     if (producer) this.#tail.hear(target, producer.id, producer.seq);
