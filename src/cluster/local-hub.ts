@@ -40,7 +40,12 @@ export interface LocalHub {
   ): AsyncIterable<CommandUpdate>;
   get(tenant: string, commandId: string, options?: { clientId?: string | undefined }): Promise<CommandRecord>;
   list(filter: CommandQuery): Promise<CommandRecord[]>;
-  cancel(tenant: string, commandId: string, reason: string): Promise<CommandUpdate>;
+  cancel(
+    tenant: string,
+    commandId: string,
+    reason: string,
+    options?: { clientId?: string | undefined },
+  ): Promise<CommandUpdate>;
   held(from?: number, count?: number): (ClientClaim & { readonly epoch: number })[];
   lost(tenant: string, clientId: string, epoch: number): void;
   yield(tenant: string, clientId: string, epoch: number): Promise<MovedCommand[]>;

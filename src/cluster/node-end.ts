@@ -28,7 +28,7 @@ export function nodeEnd(hub: LocalHub): NodeLink {
       return hub.settle(command);
     },
     watch: (tenant, commandId, options) => hub.watch(tenant, commandId, options),
-    cancel: (tenant, commandId, reason) => hub.cancel(tenant, commandId, reason),
+    cancel: (tenant, commandId, reason, options) => hub.cancel(tenant, commandId, reason, options),
     get: (tenant, commandId, options) => hub.get(tenant, commandId, options),
     list: (filter) => hub.list(filter),
     async yield({ tenant, clientId }, epoch) {

@@ -33,7 +33,12 @@ export interface NodeLink {
     commandId: string,
     options?: { signal?: AbortSignal | undefined; clientId?: string | undefined },
   ): AsyncIterable<CommandUpdate>;
-  cancel(tenant: string, commandId: string, reason: string): Promise<CommandUpdate>;
+  cancel(
+    tenant: string,
+    commandId: string,
+    reason: string,
+    options?: { clientId?: string | undefined },
+  ): Promise<CommandUpdate>;
   get(tenant: string, commandId: string, options?: { clientId?: string | undefined }): Promise<CommandRecord>;
   /** Live commands that it knows of a tenant, or of one client. */
   list(filter: CommandQuery): Promise<CommandRecord[]>;

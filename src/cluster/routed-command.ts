@@ -27,6 +27,8 @@ const graceMs = 5000;
 const movingMs = 2000;
 /** Before it is accepted anywhere, a command whose holder cannot be reached waits this long for a better one, at most. */
 const refusedMs = 15_000;
+/** Until a cancel is heard it is asked for again after this many ms. */
+const cancelEveryMs = 250;
 /** Looks in a row that find another holder each time. */
 const maxMoves = 16;
 
@@ -61,6 +63,7 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
   #attempts = 0;
   #moves = 0;
   #isOver = false;
+  #isCancelling = false;
   #letGoOfFollowing: (() => void) | undefined;
   #wake: (() => void) | undefined;
 
@@ -352,17 +355,20 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
     if (this.#mode === 'watch') void this.#cancel();
   };
 
-  /** Asks until it was heard. What comes of it is told by the updates. */
+  /** Asks until it was heard: its client may still be on the way to another node. What comes of it is told by the updates. */
   async #cancel(): Promise<void> {
-    for (let tries = 0; !this.#isOver && tries < 10; tries++)
+    if (this.#isCancelling) return;
+    this.#isCancelling = true;
+    while (!this.#isOver)
       try {
         await this.#roads.cancel({ ...this.#command, id: this.#commandId }, 'cancelled by its caller');
-        return;
+        break;
       } catch (thrown) {
         const { code } = toHubError(thrown);
-        if (code !== 'unavailable' && code !== 'not-found') return;
-        await new Promise<void>((resolve) => this.#roads.clock.after(200, resolve));
+        if (code !== 'unavailable' && code !== 'not-found') break;
+        await new Promise<void>((resolve) => this.#roads.clock.after(cancelEveryMs, resolve));
       }
+    this.#isCancelling = false;
   }
 }
 

@@ -110,7 +110,8 @@ export class RoutedHub implements CommandTransport {
   }
 
   async cancel(tenant: string, commandId: string, reason: string, { clientId }: LookFor = {}): Promise<CommandUpdate> {
-    return (await this.#ask(tenant, commandId, clientId, (end) => end.cancel(tenant, commandId, reason))).value;
+    const cancel = (end: Pick<NodeLink, 'cancel'>) => end.cancel(tenant, commandId, reason, { clientId });
+    return (await this.#ask(tenant, commandId, clientId, cancel)).value;
   }
 
   /** Commands that are known, newest first. Live ones are known to the node of their client alone: all are asked. */

@@ -71,8 +71,8 @@ function nodeLink(link: AskingLink): NodeLink {
     },
     watch: (tenant, commandId, { signal, clientId = '' } = {}) =>
       link.read({ $case: 'watch', value: { tenant, commandId, clientId } }, 0, signal, 'leave'),
-    cancel: async (tenant, commandId, reason) =>
-      updateOf(await link.ask({ $case: 'cancel', value: { tenant, commandId, reason } })),
+    cancel: async (tenant, commandId, reason, { clientId = '' } = {}) =>
+      updateOf(await link.ask({ $case: 'cancel', value: { tenant, commandId, reason, clientId } })),
     async get(tenant, commandId, { clientId = '' } = {}) {
       const [record] = commands(await link.ask({ $case: 'get', value: { tenant, commandId, clientId } }));
       if (!record) throw new HubError('internal', 'a node answered without a command');

@@ -209,7 +209,7 @@ class AnsweringLink {
         return;
       case 'cancel': {
         const { tenant, commandId, reason } = body.value;
-        this.#reply(number, end.cancel(tenant, commandId, reason).then(updateAnswer));
+        this.#reply(number, end.cancel(tenant, commandId, reason, of(body.value)).then(updateAnswer));
         return;
       }
       case 'get':

@@ -207,10 +207,15 @@ export class Hub implements CommandTransport {
   /**
    * Asks for a cancel. What was not sent is cancelled for certain; a device that has it is told to stop, and its
    * answer decides. Resolves to the newest update at that moment. Throws `not-found`, or `unavailable` when the end
-   * of a stored command cannot be stored.
+   * of a stored command cannot be stored. `clientId`: as in `watch`.
    */
-  async cancel(tenant: string, commandId: string, reason: string): Promise<CommandUpdate> {
-    const pending = await this.#find(tenant, commandId);
+  async cancel(
+    tenant: string,
+    commandId: string,
+    reason: string,
+    { clientId }: { clientId?: string | undefined } = {},
+  ): Promise<CommandUpdate> {
+    const pending = await this.#find(tenant, commandId, clientId);
     if (pending.hasEnded) return pending.last;
     const client = this.#directory.get(tenant, pending.command.clientId);
     const mayHaveBeenSent =

@@ -8,7 +8,8 @@ import {
 } from '../../src/cluster/index.ts';
 import { memoryClientDirectory } from '../../src/cluster/memory-client-directory.ts';
 import { type CommandStore, Hub, type HubOptions, memoryCommandStore } from '../../src/hub/index.ts';
-import { type VirtualClock, virtualClock } from '../../src/testing/index.ts';
+import type { CommandState } from '../../src/protocol/command.ts';
+import { type ScriptedDevice, scriptedDevice, type VirtualClock, virtualClock } from '../../src/testing/index.ts';
 import { MemoryNodes } from './memory-nodes.ts';
 
 /** One node: a hub, its place in the cluster, and the road over all. */
@@ -106,4 +107,17 @@ export class TestCluster {
     }
     await this.directory.close();
   }
+}
+
+export const states = (updates: readonly { readonly state: CommandState }[]): CommandState[] =>
+  updates.map(({ state }) => state);
+
+/** The same device, with its journal, at whatever node: `pump-7`, unless the hello says otherwise. */
+export async function connect(
+  node: TestNode,
+  hello: Parameters<ScriptedDevice['hello']>[0] = {},
+): Promise<ScriptedDevice> {
+  const device = scriptedDevice(node.hub);
+  await device.hello({ bootId: 'boot-1', journalId: 'journal-1', ...hello });
+  return device;
 }

@@ -1,7 +1,6 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { CommandUpdate } from '../../src/protocol/command.ts';
-import { collect, type ScriptedDevice, scriptedDevice, testCommand } from '../../src/testing/index.ts';
-import { TestCluster, type TestNode } from './cluster.ts';
+import { collect, testCommand } from '../../src/testing/index.ts';
+import { connect, states, TestCluster, type TestNode } from './cluster.ts';
 
 let cluster: TestCluster;
 let a: TestNode;
@@ -21,14 +20,6 @@ beforeEach(async () => {
   c = await cluster.add('c');
 });
 afterEach(() => cluster.close());
-
-const states = (updates: readonly CommandUpdate[]): string[] => updates.map(({ state }) => state);
-
-async function connect(node: TestNode, hello: Parameters<ScriptedDevice['hello']>[0] = {}): Promise<ScriptedDevice> {
-  const device = scriptedDevice(node.hub);
-  await device.hello({ bootId: 'boot-1', journalId: 'journal-1', ...hello });
-  return device;
-}
 
 /** As after a kill -9: nothing more is heard of it, and its lease ends in its time. */
 async function dies(node: TestNode): Promise<void> {
@@ -83,6 +74,43 @@ test('who lost its node finds its command by id and client at another one, once 
   });
   second.succeed(begun.id);
   expect(states(await cluster.soon(updates))).toEqual(['queued', 'started', 'succeeded']);
+});
+
+test('a cancel reaches the device, whose new node knows the command by its journal alone', async () => {
+  const first = await connect(a);
+  const command = testCommand({ timeoutMs: 60_000 });
+  const updates = collect(a.road.send(command)).catch(() => undefined);
+  await first.command();
+  await dies(a);
+  const second = await connect(c, { inFlight: [command.id] });
+  expect(await b.road.cancel('default', command.id, 'enough', of)).toMatchObject({ state: 'started' });
+  await second.next((frame) => frame.body?.$case === 'cancel' && frame.body.value.commandId === command.id);
+  second.end(command.id, 'cancelled');
+  expect(states(await cluster.soon(collect(b.road.watch('default', command.id, of)))).at(-1)).toBe('cancelled');
+  // Nor can anybody else's cancel: the id alone is not enough.
+  await expect(b.road.cancel('default', command.id, 'enough', { clientId: 'pump-8' })).rejects.toMatchObject({
+    code: 'not-found',
+  });
+  await cluster.soon(updates);
+});
+
+test('a caller who leaves while its command’s node is gone is heard as soon as the device is back, however late', async () => {
+  const first = await connect(a);
+  const command = testCommand({ timeoutMs: 60_000 });
+  const aborter = new AbortController();
+  const updates = collect(b.road.send(command, { signal: aborter.signal }));
+  await first.command();
+  await dies(a);
+  aborter.abort();
+  for (let seconds = 0; seconds < 20; seconds++) await cluster.clock.advance(1000);
+  const second = await connect(c, { inFlight: [command.id] });
+  for (let turns = 0; turns < 4; turns++) await cluster.clock.advance(500);
+  const isCancel = (frame: (typeof second.frames)[number]) => frame.body?.$case === 'cancel';
+  await second.next(isCancel);
+  second.end(command.id, 'cancelled');
+  expect((await cluster.soon(updates)).at(-1)).toMatchObject({ state: 'cancelled' });
+  // Asked once, not again and again.
+  expect(second.frames.filter(isCancel)).toHaveLength(1);
 });
 
 test('a device can say of any id that it has begun it, and tells nothing by that of others’ commands', async () => {

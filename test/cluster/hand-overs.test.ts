@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { CommandUpdate } from '../../src/protocol/command.ts';
 import { collect, type ScriptedDevice, scriptedDevice, testCommand } from '../../src/testing/index.ts';
-import { TestCluster, type TestNode } from './cluster.ts';
+import { states, TestCluster, type TestNode } from './cluster.ts';
 
 let cluster: TestCluster;
 let a: TestNode;
@@ -15,8 +15,6 @@ beforeEach(async () => {
   c = await cluster.add('c');
 });
 afterEach(() => cluster.close());
-
-const states = (updates: readonly CommandUpdate[]): string[] => updates.map(({ state }) => state);
 
 /** What a node gives up is on its way until `give` is called. */
 function slowly({ hub }: TestNode) {

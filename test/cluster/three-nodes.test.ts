@@ -3,7 +3,7 @@ import { memoryClientDirectory } from '../../src/cluster/index.ts';
 import type { CommandUpdate } from '../../src/protocol/command.ts';
 import { GoodbyeReason } from '../../src/protocol/gen/signalbox/v1/device.ts';
 import { collect, type ScriptedDevice, scriptedDevice, testCommand } from '../../src/testing/index.ts';
-import { TestCluster, type TestNode } from './cluster.ts';
+import { connect, states, TestCluster, type TestNode } from './cluster.ts';
 
 let cluster: TestCluster;
 let a: TestNode;
@@ -17,14 +17,6 @@ beforeEach(async () => {
   c = await cluster.add('c');
 });
 afterEach(() => cluster.close());
-
-const states = (updates: readonly CommandUpdate[]): string[] => updates.map(({ state }) => state);
-
-async function connect(node: TestNode, hello: Parameters<ScriptedDevice['hello']>[0] = {}): Promise<ScriptedDevice> {
-  const device = scriptedDevice(node.hub);
-  await device.hello({ bootId: 'boot-1', journalId: 'journal-1', ...hello });
-  return device;
-}
 
 test('the newest stream wins, on whatever node: the old one is told, and epochs only grow', async () => {
   const epochs: number[] = [];

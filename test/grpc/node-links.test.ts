@@ -130,6 +130,12 @@ test('an abort, a cancel and a leaving take the hop', async () => {
   expect((await updates).at(-1)).toMatchObject({ state: 'cancelled' });
   const watched = collect(link.watch('default', third.id));
   await expect(watched).rejects.toMatchObject({ code: 'not-found' });
+  // One that another node had sent is found by whose it is.
+  const again = scriptedDevice(hub);
+  await again.hello({ inFlight: [third.id] });
+  await expect(link.cancel('default', third.id, 'no more')).rejects.toMatchObject({ code: 'not-found' });
+  await link.cancel('default', third.id, 'no more', { clientId: 'pump-7' });
+  await again.next(({ body }) => body?.$case === 'cancel' && body.value.commandId === third.id);
 });
 
 test('who does not know the secret is not answered, and hears nothing from who does not', async () => {

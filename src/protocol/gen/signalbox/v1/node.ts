@@ -143,6 +143,8 @@ export interface CancelAsk {
   commandId: string;
   /** Why. */
   reason: string;
+  /** Whom it was sent to. With it also a command is found that its client has begun, and that another node had sent. */
+  clientId: string;
 }
 
 /** ListAsk filters commands. */
@@ -1349,7 +1351,7 @@ export const CommandAsk: MessageFns<CommandAsk, "signalbox.v1.CommandAsk"> = {
 };
 
 function createBaseCancelAsk(): CancelAsk {
-  return { tenant: "", commandId: "", reason: "" };
+  return { tenant: "", commandId: "", reason: "", clientId: "" };
 }
 
 export const CancelAsk: MessageFns<CancelAsk, "signalbox.v1.CancelAsk"> = {
@@ -1364,6 +1366,9 @@ export const CancelAsk: MessageFns<CancelAsk, "signalbox.v1.CancelAsk"> = {
     }
     if (message.reason !== "") {
       writer.uint32(26).string(message.reason);
+    }
+    if (message.clientId !== "") {
+      writer.uint32(34).string(message.clientId);
     }
     return writer;
   },
@@ -1405,6 +1410,14 @@ export const CancelAsk: MessageFns<CancelAsk, "signalbox.v1.CancelAsk"> = {
             message.reason = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.clientId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1426,6 +1439,11 @@ export const CancelAsk: MessageFns<CancelAsk, "signalbox.v1.CancelAsk"> = {
         ? globalThis.String(object.command_id)
         : "",
       reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      clientId: isSet(object.clientId)
+        ? globalThis.String(object.clientId)
+        : isSet(object.client_id)
+        ? globalThis.String(object.client_id)
+        : "",
     };
   },
 
@@ -1440,6 +1458,9 @@ export const CancelAsk: MessageFns<CancelAsk, "signalbox.v1.CancelAsk"> = {
     if (message.reason !== "") {
       obj.reason = message.reason;
     }
+    if (message.clientId !== "") {
+      obj.clientId = message.clientId;
+    }
     return obj;
   },
 
@@ -1451,6 +1472,7 @@ export const CancelAsk: MessageFns<CancelAsk, "signalbox.v1.CancelAsk"> = {
     message.tenant = object.tenant ?? "";
     message.commandId = object.commandId ?? "";
     message.reason = object.reason ?? "";
+    message.clientId = object.clientId ?? "";
     return message;
   },
 };
