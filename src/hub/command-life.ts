@@ -264,11 +264,20 @@ export class CommandLife {
 
   /** The store itself has ended it: superseded by a newer command. */
   endedInStore(stored: StoredCommand): void {
+    this.#takeEnd(stored, false);
+  }
+
+  /** Another hub over the same store has ended it, and has told the log: who waits for it here is told, too. */
+  endedElsewhere(stored: StoredCommand): void {
+    this.#takeEnd(stored, true);
+  }
+
+  #takeEnd(stored: StoredCommand, isTold: boolean): void {
     const pending = this.recall(stored);
     if (pending.hasEnded || !isTerminal(stored.last.state)) return;
     const client = this.#host.clientOf(pending.command.tenant, pending.command.clientId);
     pending.isEnding = true;
-    this.#conclude(pending, stored.last as TerminalUpdate, client);
+    this.#conclude(pending, stored.last as TerminalUpdate, client, isTold);
   }
 
   /** Ends what is left in memory at the close of the hub; what is stored stays as it is. */
@@ -362,7 +371,11 @@ export class CommandLife {
     while (!this.#isClosed) {
       try {
         const standing = await settings.commands!.finish(update, this.#signed(pending));
-        this.#conclude(pending, standing, this.#host.clientOf(pending.command.tenant, pending.command.clientId));
+        // Of several hubs that end it at once, the first tells the log. (The answer to an own write may have been lost.)
+        const isTold =
+          settings.claims !== undefined && (standing.state !== update.state || standing.atMs !== update.atMs);
+        const client = this.#host.clientOf(pending.command.tenant, pending.command.clientId);
+        this.#conclude(pending, standing, client, isTold);
         return true;
       } catch (cause) {
         if (this.#host.holds.isLost(cause, pending.command)) {
@@ -397,15 +410,19 @@ export class CommandLife {
     });
   }
 
-  #conclude(pending: PendingCommand, update: TerminalUpdate, client: Client | undefined): void {
+  /** `isTold`: another hub has told the log, and counted it. */
+  #conclude(pending: PendingCommand, update: TerminalUpdate, client: Client | undefined, isTold = false): void {
+    // Found in the store as ended, while its end was on its way there.
+    if (pending.hasEnded) return;
     this.#releaseHeld(pending);
     this.#host.wheel.clear(pending);
     client?.remove(pending);
     pending.isEnding = false;
     const { command } = pending;
-    this.#tell(pending, update);
+    if (isTold) pending.tell(update);
+    else this.#tell(pending, update);
     this.registry.ended(pending);
-    if (this.#host.settings.isObserved)
+    if (this.#host.settings.isObserved && !isTold)
       this.#host.settings.observe({
         kind: 'command-ended',
         tenant: command.tenant,
