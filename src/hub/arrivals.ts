@@ -116,6 +116,8 @@ export class Arrivals {
   #enter(session: Session, client: Client, hello: Hello, claim: Entry): void {
     const old = client.session;
     if (old) this.#takeOver(client, old, hello);
+    // It was elsewhere, and nobody has told.
+    if (claim.lastEpoch > client.epoch) this.#giveUpStored(client);
     this.#admit(session, client, hello, claim);
     session.catchUp();
   }
@@ -128,12 +130,10 @@ export class Arrivals {
     if (client.epoch >= epoch) return;
     client.lostToEpoch = Math.max(client.lostToEpoch, epoch);
     const { session } = client;
-    const { life } = this.#host;
     client.session = undefined;
     client.lineage = undefined;
     client.connectedAtMs = undefined;
-    client.mailbox?.unload(life.letGo);
-    for (const pending of [...client.inFlight]) if (pending.isQueued) life.letGo(pending);
+    this.#giveUpStored(client);
     if (session) {
       client.lastSeenAtMs = session.lastHeardAtMs;
       const message = `another node took over client ${client.id}`;
@@ -143,6 +143,14 @@ export class Arrivals {
     }
     this.#forsakeLater(client);
     this.#host.released(client);
+  }
+
+  /** What is stored for the client is another hub's, or was meanwhile: only the store knows what is left of it. */
+  #giveUpStored(client: Client): void {
+    const { letGo } = this.#host.life;
+    client.mailbox?.unload(letGo);
+    for (const pending of [...client.inFlight]) if (pending.isQueued) letGo(pending);
+    client.mailbox?.startOver();
   }
 
   #forsakeLater(client: Client): void {

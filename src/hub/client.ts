@@ -109,12 +109,17 @@ export class Client implements SessionOwner, MailboxOwner {
 
   /** A queued command was stored for this client just now. */
   acceptStored(pending: PendingCommand): void {
-    if (this.session) this.mailbox?.accepted(pending);
+    if (this.session && isLeft(pending)) this.mailbox?.accepted(pending);
   }
 
   /** A queued command was found in the store: perhaps nobody knew that it was there. */
   foundStored(pending: PendingCommand): void {
-    if (this.session && pending.place === 'shelf' && !pending.hasEnded) this.mailbox?.found(pending);
+    if (this.session && isLeft(pending)) this.mailbox?.found(pending);
+  }
+
+  /** The store did not say whether it took a queued command: if it did, those that come after stay behind it. */
+  unsureOfStored(): void {
+    if (this.session) this.mailbox?.lookAgain();
   }
 
   /** Takes a command off the way to the device, wherever it stands. */
@@ -190,3 +195,7 @@ export class Client implements SessionOwner, MailboxOwner {
     }
   }
 }
+
+/** Whether a stored command is to go to its device, and is not on its way. */
+const isLeft = (pending: PendingCommand): boolean =>
+  pending.isQueued && pending.place === 'shelf' && !pending.hasEnded && !pending.isEnding;

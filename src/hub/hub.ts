@@ -279,7 +279,6 @@ export class Hub implements CommandTransport {
     client.epoch = epoch;
     client.session.epoch = epoch;
     client.mailbox?.lookAgain();
-    client.pump();
   }
 
   /** Takes over a new device stream. Feed what is returned with what the stream brings. */
@@ -407,7 +406,11 @@ export class Hub implements CommandTransport {
 
   async #recallFromStore(commandId: string): Promise<PendingCommand | undefined> {
     const stored = await this.#settings.commands?.get(commandId);
-    return stored && this.#life.recall(stored);
+    if (!stored) return undefined;
+    const pending = this.#life.recall(stored);
+    // Whoever asks learns that it is accepted: what is accepted from now on stays behind it.
+    this.#directory.get(stored.command.tenant, stored.command.clientId)?.foundStored(pending);
+    return pending;
   }
 
   /** Resolves to false when `work` did not end (well) within `ms`. */

@@ -93,30 +93,30 @@ export class Mailbox {
     return !this.#isBroken && (this.#hasMore || this.#isLoading) && this.#loadedUpTo < position;
   }
 
-  /** A command was stored just now. */
+  /** The store has just answered that it has this command, which is not on its way. */
   accepted(pending: PendingCommand): void {
-    if (this.#hasMore || this.#isLoading || pending.position! <= this.#loadedUpTo) this.#hasMore = true;
+    if (this.#hasMore || this.#isLoading || pending.position! <= this.#loadedUpTo) this.found(pending);
     else {
       this.#loadedUpTo = pending.position!;
       pending.place = 'waiting';
       this.#queue.push(pending);
+      this.#owner.pump();
     }
-    this.#owner.pump();
   }
 
-  /** One that waits in the store was never heard to be stored, as that answer was lost: reads again from there. */
+  /** One that is not on its way was come upon in the store: reads again from there, as others may stand before it. */
   found(pending: PendingCommand): void {
     if (pending.position! <= this.#loadedUpTo) {
       this.#loadedUpTo = pending.position! - 1;
       this.#generation++;
     }
-    this.#hasMore = true;
-    this.#owner.pump();
+    this.lookAgain();
   }
 
   /** The store may hold more than was seen. */
   lookAgain(): void {
     this.#hasMore = true;
+    this.#owner.pump();
   }
 
   /** The loaded commands that wait and have this coalesce key. */
@@ -143,6 +143,13 @@ export class Mailbox {
       release(pending);
     }
     this.#queue.clear();
+  }
+
+  /** Another hub has the client: what was in flight here may wait in the store again when it comes back. */
+  startOver(): void {
+    this.#loadedUpTo = 0;
+    this.#generation++;
+    this.#hasMore = true;
   }
 
   loadIfLow(): void {

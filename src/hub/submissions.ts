@@ -187,7 +187,10 @@ export class Submissions {
     reader.onCancel = () => {
       isCancelled = true;
     };
-    const outcome = await store.add(command, options);
+    const outcome = await store.add(command, options).catch((cause: unknown) => {
+      this.#host.directory.get(command.tenant, command.clientId)?.unsureOfStored();
+      throw cause;
+    });
     reader.onCancel = undefined;
     switch (outcome.kind) {
       case 'stored': {

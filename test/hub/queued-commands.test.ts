@@ -276,31 +276,6 @@ test('while the store fails nothing is accepted, live commands go on, and afterw
   await hub.close();
 });
 
-test('a command whose storing was not confirmed goes to its device as soon as its caller sends it again', async () => {
-  const store = memoryCommandStore();
-  let isConfirming = true;
-  const add = store.add.bind(store);
-  store.add = async (...given) => {
-    const outcome = await add(...given);
-    if (!isConfirming) throw new HubError('unavailable', 'no replica has confirmed the write in time');
-    return outcome;
-  };
-  const { hub } = setUp({ commands: store });
-  const device = scriptedDevice(hub);
-  await device.hello();
-  const [first, unsure, later] = [queued(), queued(), queued()];
-  await enqueue(hub, first);
-  await answerAll(device, 1);
-  isConfirming = false;
-  await expect(collect(hub.send(unsure))).rejects.toMatchObject({ code: 'unavailable' });
-  isConfirming = true;
-  await enqueue(hub, later);
-  const updates = collect(hub.send(unsure));
-  expect(await answerAll(device, 3)).toEqual([first, later, unsure].map(({ id }) => id));
-  expect((await updates).at(-1)).toMatchObject({ state: 'succeeded' });
-  await hub.close();
-});
-
 test('a client that is away keeps nothing of its mailbox in memory, and is forgotten without a trace', async () => {
   const { hub } = setUp({ resumeWindowMs: 0, rememberedClients: 0 });
   const device = scriptedDevice(hub);
