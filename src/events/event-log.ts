@@ -1,11 +1,16 @@
+import type { JsonText } from './json-text.ts';
+
 /** An event on its way into a channel. */
 export interface NewEvent {
   /** What happened: `client.connected`, `command.succeeded`, `temperature`. */
   readonly type: string;
   /** Unix ms. */
   readonly atMs: number;
-  /** The data, or a function that makes it when the event is first read: nobody pays for events nobody watches. */
-  readonly data: unknown | (() => unknown);
+  /**
+   * The data, a function that makes it when the event is first read (nobody pays for events nobody watches), or a
+   * `JsonText`. What is no JSON then is refused where it is kept, and `{unreadable}` where it is only read.
+   */
+  readonly data: unknown | (() => unknown) | JsonText;
   /** True: must outlive the process (where the log can). False: lives in a bounded ring in memory. */
   readonly durable: boolean;
   /** The data never changes and takes less memory than its text: that is made again where it is read. Default: false. */

@@ -1,6 +1,7 @@
 import { HubError } from '../errors.ts';
 import { channelName } from './channels.ts';
 import type { LogEvent, NewEvent } from './event-log.ts';
+import { JsonText } from './json-text.ts';
 
 /** What an event costs beside its data, and what its data is taken to cost until it is encoded. */
 export const overheadBytes = 160;
@@ -59,8 +60,9 @@ export class KeptEvent implements LogEvent {
   dataJson(): string {
     if (this.#dataJson === undefined) {
       this.#dataJson = readableJson(this.#data);
+      // Text that came as it is was counted when it came.
+      if (!(this.#data instanceof JsonText)) this.#grow(this.#dataJson.length);
       this.#data = undefined;
-      this.#grow(this.#dataJson.length);
     }
     return this.#dataJson;
   }
@@ -109,6 +111,7 @@ export function eventJson(event: Pick<LogEvent, 'channel' | 'epoch' | 'seq' | 't
 
 /** Throws what `JSON.stringify` or the data's own function throws. */
 function dataJson(data: unknown): string {
+  if (data instanceof JsonText) return data.text;
   return JSON.stringify(typeof data === 'function' ? data() : data) ?? 'null';
 }
 

@@ -1,5 +1,6 @@
 import { channelName } from '../events/channels.ts';
 import type { EventLog } from '../events/event-log.ts';
+import { dataJson } from '../events/kept-event.ts';
 import type { OpenSearchArchive } from './opensearch-archive.ts';
 
 /** The log itself, whose durable events are also handed to an archive once they are kept. */
@@ -12,9 +13,14 @@ export function archivedLog(log: EventLog, archive: Pick<OpenSearchArchive, 'kee
       const kept = log.append(channel, event);
       if (!event.durable || kept === undefined) return kept;
       return kept.then(() => {
-        const data = JSON.stringify(typeof event.data === 'function' ? event.data() : event.data) ?? 'null';
         const tenant = channel.slice(0, channel.indexOf('/'));
-        archive.keep({ tenant, channel: channelName(channel), type: event.type, atMs: event.atMs, data });
+        archive.keep({
+          tenant,
+          channel: channelName(channel),
+          type: event.type,
+          atMs: event.atMs,
+          data: dataJson(event.data),
+        });
       });
     },
     read: (channel, after, limit) => log.read(channel, after, limit),

@@ -1,6 +1,7 @@
 import { toHubError } from '../errors.ts';
 import { channelKey } from '../events/channels.ts';
 import type { EventLog } from '../events/event-log.ts';
+import { JsonText } from '../events/json-text.ts';
 import type { TaskFact } from './facts.ts';
 import { isTerminalRun, type Run, runChannel, userChannel } from './run.ts';
 import type { Announcement, RunStore } from './run-store.ts';
@@ -90,10 +91,10 @@ export class Announcer {
       log.append(channel, {
         type,
         atMs,
-        data: () => JSON.parse(dataJson),
+        data: new JsonText(dataJson),
         durable: true,
         producer: { id: i === 0 ? 'end' : `run.${run.id}`, seq: 1 },
-        bytes: run.result?.length,
+        bytes: dataJson.length,
       }),
     );
     await Promise.all(told);

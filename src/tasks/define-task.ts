@@ -1,45 +1,7 @@
-import { HubError } from '../errors.ts';
-import type { WhenFull } from './run.ts';
+import { checkTask } from './check-task.ts';
 import type { StandardSchema } from './standard-schema.ts';
 import type { EventSchemas, TaskContext } from './task-context.ts';
-
-/** Where `run` runs. */
-export type Isolation =
-  /** In the worker's own event loop. */
-  | 'inline'
-  /** In a thread: work that needs the CPU blocks nobody. */
-  | 'thread'
-  /** In a process of its own: a crash or a leak harms nobody. */
-  | 'process';
-
-export interface RetryOptions {
-  /** Attempts in all, the first one included. Default: 1. */
-  readonly attempts?: number;
-  /** Upper end of the first wait, in ms; it doubles with each attempt, and a random part of it is waited. Default: 1000. */
-  readonly minMs?: number;
-  /** Upper end that no wait exceeds, in ms. Default: 60,000. */
-  readonly maxMs?: number;
-  /** Whether trying again makes sense. Default: unless the error is a `HubError` `invalid-argument`. */
-  readonly when?: (error: { readonly code: string; readonly message: string }) => boolean;
-}
-
-export interface TimeoutOptions {
-  /** Most time of one attempt, in ms. Default: none. */
-  readonly attemptMs?: number;
-  /** Most time of the whole run from when it is due, waiting and all attempts included, in ms. Default: none. */
-  readonly totalMs?: number;
-  /** How long an attempt that was told to stop may take to do so, in ms. Default: 5000. */
-  readonly graceMs?: number;
-}
-
-export interface ConcurrencyOptions<Value> {
-  /** Runs with the same key share the limit. Default: all runs of the task. */
-  readonly key?: string | ((input: Value) => string);
-  /** Runs of one key at once. Default: 1. */
-  readonly limit?: number;
-  /** What happens to a run when as many are active. Default: `queue`. */
-  readonly onFull?: WhenFull;
-}
+import type { ConcurrencyOptions, Isolation, RetryOptions, TimeoutOptions } from './task-options.ts';
 
 interface Shared<In extends StandardSchema, Events extends EventSchemas> {
   /** 1 to 64 of `A-Z a-z 0-9 . _ -`. Runs are kept under it: renaming a task leaves its waiting runs behind. */
@@ -111,26 +73,9 @@ export function defineTask<In extends StandardSchema, Result, Events extends Eve
 export function defineTask(
   options: Shared<StandardSchema, EventSchemas> & { output?: StandardSchema | undefined; run: Task['run'] },
 ): Task {
+  checkTask(options);
   const { id, input, output, events, retry = {}, timeout = {}, concurrency, isolation = 'inline', module } = options;
-  if (typeof id !== 'string' || !/^[A-Za-z0-9._-]{1,64}$/.test(id))
-    throw new HubError('invalid-argument', `task id ${JSON.stringify(id)}: it has to be 1 to 64 of A-Z a-z 0-9 . _ -`);
-  const refuse = (what: string): never => {
-    throw new HubError('invalid-argument', `task ${id}: ${what}`);
-  };
-  if (typeof input?.['~standard']?.validate !== 'function') refuse('input is not a schema (Standard Schema v1)');
-  if (output !== undefined && typeof output['~standard']?.validate !== 'function') refuse('output is not a schema');
   const { attempts = 1, minMs = 1000, maxMs = 60_000, when } = retry;
-  if (!Number.isInteger(attempts) || attempts < 1) refuse(`retry.attempts is ${attempts}, it has to be at least 1`);
-  if (!(minMs > 0 && minMs <= maxMs && maxMs < Number.POSITIVE_INFINITY))
-    refuse(`retry waits from ${minMs} to ${maxMs} ms: 0 < minMs <= maxMs is asked for`);
-  for (const [name, ms] of Object.entries(timeout))
-    if (ms !== undefined && !(Number.isFinite(ms) && (ms > 0 || (ms === 0 && name === 'graceMs'))))
-      refuse(`timeout.${name} is ${ms}, it has to be more than 0 ms`);
-  const limit = concurrency?.limit ?? 1;
-  if (!Number.isInteger(limit) || limit < 1) refuse(`concurrency.limit is ${limit}, it has to be at least 1`);
-  if (isolation !== 'inline' && module === undefined)
-    refuse(`isolation "${isolation}" needs module: import.meta.url, so that it can be loaded there`);
-  if (module !== undefined && !module.startsWith('file:')) refuse(`module ${JSON.stringify(module)} is no file: URL`);
   const task: Task = {
     id,
     input,

@@ -1,15 +1,5 @@
 export { doneData } from './announcer.ts';
-export {
-  type ConcurrencyOptions,
-  defineTask,
-  type Isolation,
-  isTask,
-  type RetryOptions,
-  type Task,
-  type TaskInput,
-  type TaskOutput,
-  type TimeoutOptions,
-} from './define-task.ts';
+export { defineTask, isTask, type Task, type TaskInput, type TaskOutput } from './define-task.ts';
 export type { TaskFact } from './facts.ts';
 export { logSink } from './log-sink.ts';
 export { memoryRunStore } from './memory-run-store.ts';
@@ -51,4 +41,6 @@ export { type StreamEvent, type StreamSink, setStreamSink } from './stream-sink.
 export type { EventSchemas, TaskContext } from './task-context.ts';
 export { type EngineWorker, type PollingEngineOptions, pollingEngine, type TaskEngine } from './task-engine.ts';
 export { TaskHandle, type WatchRunOptions } from './task-handle.ts';
-export { Tasks, type TasksOptions, type TriggerOptions } from './tasks.ts';
+export type { ConcurrencyOptions, Isolation, RetryOptions, TimeoutOptions } from './task-options.ts';
+export { Tasks, type TasksOptions } from './tasks.ts';
+export type { TriggerOptions } from './trigger-options.ts';

@@ -3,8 +3,10 @@ import { HubError } from '../errors.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import type { Task } from './define-task.ts';
+import { jsonOf } from './json-of.ts';
+import { LooseEnds } from './loose-ends.ts';
 import type { RunError } from './run.ts';
-import { parseWith } from './standard-schema.ts';
+import { checkWith, parseWith, type StandardSchema } from './standard-schema.ts';
 import { StreamContext, type StreamContextJson } from './stream-context.ts';
 import type { StreamSink } from './stream-sink.ts';
 import type { TaskContext } from './task-context.ts';
@@ -35,19 +37,7 @@ export interface JobHost {
 export async function perform(task: Task, job: Job, host: JobHost, clock: Clock = systemClock): Promise<string> {
   const input = await parseWith(task.input, JSON.parse(job.input), 'input');
   const stream = StreamContext.fromJSON(job.stream, { sink: host.sink, clock });
-  let unkept: unknown;
-  const pending = new Set<Promise<void>>();
-  const noted = (kept: Promise<void>): Promise<void> => {
-    pending.add(kept);
-    kept.then(
-      () => pending.delete(kept),
-      (error: unknown) => {
-        pending.delete(kept);
-        unkept ??= error;
-      },
-    );
-    return kept;
-  };
+  const ends = new LooseEnds();
   const context: TaskContext = {
     runId: job.runId,
     task: job.task,
@@ -63,43 +53,26 @@ export async function perform(task: Task, job: Job, host: JobHost, clock: Clock 
       const schema = task.events?.[type];
       if (task.events && !schema)
         throw new HubError('invalid-argument', `task ${task.id} has no event "${type}", only ${eventNames(task)}`);
-      if (!schema) return noted(stream.emit(type, data));
-      const kept = parseWith(schema, data, type).then((checked) => stream.emit(type, checked));
-      kept.catch(() => undefined);
-      return noted(kept);
+      return ends.required(schema ? checkedEvent(stream, type, schema, data) : stream.emit(type, data));
     },
-    log: (message, level) => noted(stream.log(message, level)),
-    progress: (percent, step, message) => noted(stream.progress(percent, step, message)),
-    data: (data) => noted(stream.data(data)),
-    error: (message, details) => noted(stream.error(message, details)),
-    pipe: (source, options) => stream.pipe(source, options),
+    log: (message, level) => ends.required(stream.log(message, level)),
+    progress: (percent, step, message) => ends.required(stream.progress(percent, step, message)),
+    data: (data) => ends.required(stream.data(data)),
+    error: (message, details) => ends.required(stream.error(message, details)),
+    pipe: (source, options) => ends.optional(stream.pipe(source, options)),
     commands: (definition, options) =>
       commandClient(definition, {
         tenant: job.tenant,
         ...(host.transport && { transport: host.transport }),
         ...options,
       }),
-    checkpoint: (state) => host.checkpoint(jsonOf(state, `checkpoint of task ${task.id}`, job.maxResultBytes)),
+    checkpoint: (state) =>
+      ends.optional(host.checkpoint(jsonOf(state, `checkpoint of task ${task.id}`, job.maxResultBytes))),
   };
   const returned = await task.run(input as never, context as never);
-  // An event that could not be kept is not to be covered up by a good end.
-  await Promise.allSettled(pending);
-  if (unkept !== undefined) throw unkept;
+  await ends.tied();
   const result = task.output ? await parseWith(task.output, returned, 'result') : returned;
   return jsonOf(result, `result of task ${task.id}`, job.maxResultBytes);
-}
-
-/** As JSON text; `undefined` becomes `null`. Throws `invalid-argument` naming `what` if it is none, or too long. */
-export function jsonOf(value: unknown, what: string, maxBytes: number): string {
-  let text: string | undefined;
-  try {
-    text = JSON.stringify(value) ?? 'null';
-  } catch (error) {
-    throw new HubError('invalid-argument', `${what} is no JSON: ${(error as Error).message}`, { cause: error });
-  }
-  const bytes = text.length * 3 > maxBytes ? Buffer.byteLength(text) : 0;
-  if (bytes > maxBytes) throw new HubError('invalid-argument', `${what} has ${bytes} bytes, the limit is ${maxBytes}`);
-  return text;
 }
 
 /** What a task threw in another thread or process. */
@@ -118,6 +91,19 @@ export function runErrorOf(thrown: unknown): RunError {
   if (thrown instanceof HubError) return { code: thrown.code, message: thrown.message.slice(0, 4096) };
   const message = thrown instanceof Error ? thrown.message : String(thrown);
   return { code: 'error', message: message.slice(0, 4096) };
+}
+
+/** Checked at once, so that an event stays before what is told after it. */
+function checkedEvent(stream: StreamContext, type: string, schema: StandardSchema, data: unknown): Promise<void> {
+  try {
+    const checked = checkWith(schema, data, type);
+    if (!(checked instanceof Promise)) return stream.emit(type, checked);
+    checked.catch(() => undefined);
+    const why = `the schema of event "${type}" is asynchronous, and events do not wait for one another`;
+    return Promise.reject(new HubError('invalid-argument', why));
+  } catch (error) {
+    return Promise.reject(error);
+  }
 }
 
 const eventNames = ({ events = {} }: Task): string => Object.keys(events).join(', ') || 'none';

@@ -33,10 +33,38 @@ export async function parseWith<Output>(
   value: unknown,
   what: string,
 ): Promise<Output> {
-  const result = await schema['~standard'].validate(value);
+  return checkWith(schema, value, what);
+}
+
+/** The same, at once where the schema answers at once. Throws `internal` for a schema that falls over a value. */
+export function checkWith<Output>(
+  schema: StandardSchema<unknown, Output>,
+  value: unknown,
+  what: string,
+): Output | Promise<Output> {
+  const fell = (error: unknown): never => {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new HubError('internal', `the schema of ${what} fell over a value: ${why}`, { cause: error });
+  };
+  let result: StandardResult<Output> | Promise<StandardResult<Output>>;
+  try {
+    result = schema['~standard'].validate(value);
+  } catch (error) {
+    return fell(error);
+  }
+  if (!isPromise(result)) return outcomeOf(result, what);
+  return Promise.resolve(result).then((given) => outcomeOf(given, what), fell);
+}
+
+function outcomeOf<Output>(result: StandardResult<Output>, what: string): Output {
+  if (typeof result !== 'object' || result === null)
+    throw new HubError('internal', `the schema of ${what} answered ${result}: it does not follow Standard Schema v1`);
   if (result.issues === undefined) return result.value;
   const [issue] = result.issues;
   const path = (issue?.path ?? []).map((part) => String(typeof part === 'object' ? part.key : part)).join('.');
   const where = path === '' ? what : `${what}.${path}`;
   throw new HubError('invalid-argument', `${where.slice(0, 200)}: ${(issue?.message ?? 'not valid').slice(0, 500)}`);
 }
+
+const isPromise = <T>(value: T | Promise<T>): value is Promise<T> =>
+  typeof (value as Promise<T> | undefined)?.then === 'function';

@@ -1,9 +1,11 @@
 import { HubError } from '../errors.ts';
-import { checkChannelName, checkForeignEventType, defaultTenant } from '../events/channels.ts';
+import { checkForeignChannel, checkForeignEventType, defaultTenant } from '../events/channels.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
 import { uniqueId } from '../flow/unique-id.ts';
 import { checkTenant } from '../protocol/checks.ts';
+import { jsonOf, maxEventBytes } from './json-of.ts';
 import { rollUp } from './roll-up.ts';
+import { runChannel } from './run.ts';
 import { type StreamFence, type StreamSink, streamSink } from './stream-sink.ts';
 
 export const logLevels = ['debug', 'info', 'warning', 'error'] as const;
@@ -63,7 +65,8 @@ export class StreamContext {
 
   /** A new stream. Throws `invalid-argument` naming the field at fault. */
   static create(fields: StreamContextFields, options: StreamContextOptions = {}): StreamContext {
-    const { persistEvents = true, ...context } = fields;
+    // Plain JavaScript may give nothing at all.
+    const { persistEvents = true, ...context } = fields ?? {};
     for (const name of ['workspaceId', 'project', 'env', 'service'] as const)
       if (typeof context[name] !== 'string' || context[name] === '')
         throw new HubError(
@@ -86,7 +89,10 @@ export class StreamContext {
 
   /** @internal Made by `create`, `fromJSON`, and for runs of tasks. */
   constructor(json: StreamContextJson, { sink, clock = systemClock }: Pick<StreamContextOptions, 'sink' | 'clock'>) {
-    checkChannelName(json.channel);
+    // Of the hub's own channels only those of runs have streams, each under the claim of its run.
+    if (json.fence === undefined) checkForeignChannel(json.channel);
+    else if (json.channel !== runChannel(json.fence.runId))
+      throw new HubError('invalid-argument', `"${json.channel}" is not the channel of run ${json.fence.runId}`);
     checkTenant(json.tenant);
     this.channelId = json.channelId;
     this.channel = json.channel;
@@ -117,7 +123,7 @@ export class StreamContext {
   /** An event of your own. Resolves once it is kept; need not be waited for. */
   emit(type: string, data: unknown): Promise<void> {
     checkForeignEventType(type);
-    if (closing.has(type))
+    if (closingTypes.has(type))
       throw new HubError('invalid-argument', `event type "${type}" is not to be emitted: complete() says it`);
     return this.#tell(type, { data });
   }
@@ -154,8 +160,13 @@ export class StreamContext {
     return text;
   }
 
-  /** The last event: `done`. What is told afterwards is refused with `unavailable`. */
+  /**
+   * The last event: `done`. What is told afterwards is refused with `unavailable`. Throws `permission-denied` for the
+   * stream of a run: that ends when its task returns.
+   */
   complete(success: boolean, error?: string, result?: unknown): Promise<void> {
+    if (this.#fence)
+      throw new HubError('permission-denied', `the stream of run ${this.#fence.runId} ends when its task returns`);
     const told = this.#tell('done', { success, error, result });
     this.#isClosed = true;
     return told;
@@ -180,7 +191,11 @@ export class StreamContext {
       tenant,
       channel,
       type,
-      data: { ...fields, context: this.debugContext },
+      json: jsonOf(
+        { ...fields, context: this.debugContext },
+        `event ${type} of stream ${this.channelId}`,
+        maxEventBytes,
+      ),
       atMs: this.#clock.now(),
       durable: this.persistEvents,
       fence: this.#fence,
@@ -194,7 +209,8 @@ export class StreamContext {
 }
 
 const done = Promise.resolve();
-const closing = new Set(['done', 'ping']);
+/** Types that end or keep a stream, and are nobody's to emit. */
+export const closingTypes: ReadonlySet<string> = new Set(['done', 'ping']);
 
 function known(fields: object): Record<string, string | number | boolean> {
   const entries = Object.entries(fields).filter(([, value]) => value !== undefined);

@@ -5,7 +5,8 @@ export interface StreamEvent {
   readonly tenant: string;
   readonly channel: string;
   readonly type: string;
-  readonly data: unknown;
+  /** Its data as one line of JSON: what was told is not changed by what happens to it afterwards. */
+  readonly json: string;
   /** Unix ms. */
   readonly atMs: number;
   /** Whether it has to outlive the process that keeps it. */

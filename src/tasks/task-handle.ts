@@ -2,6 +2,7 @@ import { HubError } from '../errors.ts';
 import { channelKey } from '../events/channels.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { EventReader } from '../events/event-reader.ts';
+import { GapNotice } from '../events/gap-notice.ts';
 import { type WatchedEvent, watchEvents } from '../events/watch-events.ts';
 import { isTerminalRun, type Run, runChannel } from './run.ts';
 
@@ -42,8 +43,8 @@ export class TaskHandle<Output = unknown> {
   }
 
   /**
-   * Its events, first what was kept, then live; ends after `done`. A run that had ended before anybody could be told
-   * ends the iteration too, as its state is looked up in the store.
+   * Its events, first what was kept, then live; ends after `done`. Where that is lost, the iteration ends too: whether the
+   * run has ended is asked of the store, at the beginning and after each gap. Throws `not-found` for a run that is forgotten.
    */
   async *events({ from = 'start', signal }: WatchRunOptions = {}): AsyncGenerator<WatchedEvent, void, undefined> {
     const run = await this.snapshot();
@@ -60,6 +61,13 @@ export class TaskHandle<Output = unknown> {
       for await (const watched of watchEvents(this.#log, { channels, from, signal: both })) {
         yield watched;
         if (watched.event.type === 'done') return;
+        if (!(watched.event instanceof GapNotice)) continue;
+        // What was lost may be the end itself: the store knows, and throws where it has lost the run, too.
+        const now = await this.snapshot();
+        if (!isTerminalRun(now.state)) continue;
+        await this.#keeper.announce(now);
+        yield* readAll(this.#log, channels, watched.cursor);
+        return;
       }
     } finally {
       stop.abort();

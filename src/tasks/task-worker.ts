@@ -11,6 +11,7 @@ import { attempt } from './attempt.ts';
 import type { Task } from './define-task.ts';
 import type { TaskFact } from './facts.ts';
 import type { HostPools } from './isolation/host-pools.ts';
+import { newEvent } from './log-sink.ts';
 import { isTerminalRun, type Run, runChannel } from './run.ts';
 import type { AttemptEnd, FinalEnd, RunStore } from './run-store.ts';
 import type { StreamEvent, StreamSink } from './stream-sink.ts';
@@ -362,8 +363,8 @@ export class TaskWorker implements EngineWorker {
     }
   }
 
-  #append({ tenant, channel, type, data, atMs, durable }: StreamEvent): Promise<void> | undefined {
-    return this.#options.log.append(channelKey(tenant, channel), { type, data, atMs, durable });
+  #append(event: StreamEvent): Promise<void> | undefined {
+    return this.#options.log.append(channelKey(event.tenant, event.channel), newEvent(event));
   }
 
   #tell(run: Run, type: string, data: Record<string, unknown>): Promise<void> | undefined {

@@ -3,20 +3,21 @@ import { defaultTenant } from '../events/channels.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
 import { timeOrderedId, uniqueId } from '../flow/unique-id.ts';
-import { checkCommandId, checkTenant } from '../protocol/checks.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import { Announcer } from './announcer.ts';
-import type { Task, TaskInput, TaskOutput } from './define-task.ts';
+import { shown } from './check-keys.ts';
+import { isTask, type Task, type TaskInput, type TaskOutput } from './define-task.ts';
 import type { TaskFact } from './facts.ts';
 import { HostPools, type HostPoolsOptions } from './isolation/host-pools.ts';
+import { jsonOf } from './json-of.ts';
 import { memoryRunStore } from './memory-run-store.ts';
-import { jsonOf } from './perform.ts';
-import { isTerminalRun, type Run, type RunConcurrency } from './run.ts';
+import { isTerminalRun, type Run } from './run.ts';
 import type { AddRunOutcome, RunFilter, RunStore } from './run-store.ts';
 import { parseWith } from './standard-schema.ts';
 import { pollingEngine, type TaskEngine } from './task-engine.ts';
 import { TaskHandle } from './task-handle.ts';
 import { type Place, TaskWorker } from './task-worker.ts';
+import { checkTrigger, concurrencyOf, type TriggerOptions } from './trigger-options.ts';
 
 export interface TasksOptions extends HostPoolsOptions {
   /** The tasks that can be triggered and run here. */
@@ -56,23 +57,6 @@ export interface TasksOptions extends HostPoolsOptions {
   readonly observe?: ((fact: TaskFact) => void) | undefined;
 }
 
-export interface TriggerOptions {
-  /** Default: `default`. */
-  readonly tenant?: string | undefined;
-  /** Id of the run. Default: a new UUID. */
-  readonly id?: string | undefined;
-  /** Two triggers of a task with one key are one run. With another input it is `idempotency-conflict`. */
-  readonly idempotencyKey?: string | undefined;
-  /** Not before so many ms. Default: 0. */
-  readonly delayMs?: number | undefined;
-  /** Whose run it is: its end is also told on `user.<owner>`. */
-  readonly owner?: string | undefined;
-  /** At most 20, to find runs by. */
-  readonly tags?: readonly string[] | undefined;
-  /** -100 to 100; higher ones run first. Default: 0. */
-  readonly priority?: number | undefined;
-}
-
 /** How often ends that could not be announced are tried again, and old runs forgotten, in ms. */
 const sweepMs = 5000;
 
@@ -100,8 +84,11 @@ export class Tasks {
   constructor(options: TasksOptions) {
     const { tasks, log, clock = systemClock, random = Math.random, observe = () => undefined } = options;
     this.#options = options;
+    if (typeof log?.append !== 'function')
+      throw new HubError('invalid-argument', `tasks: log is ${shown(log)}, it has to be an EventLog`);
     const byId = new Map<string, Task>();
     for (const task of tasks) {
+      if (!isTask(task)) throw new HubError('invalid-argument', `tasks: ${shown(task)} is not made by defineTask`);
       if (byId.has(task.id) && byId.get(task.id) !== task)
         throw new HubError('invalid-argument', `two tasks have the id ${task.id}`);
       byId.set(task.id, task);
@@ -166,7 +153,7 @@ export class Tasks {
     options: TriggerOptions = {},
   ): Promise<TaskHandle<TaskOutput<T>>> {
     if (this.#isDraining) throw new HubError('unavailable', 'this process is closing', { retryAfterMs: 1000 });
-    const definition = this.#definition(typeof task === 'string' ? task : task.id);
+    const definition = this.#definition(task);
     const {
       tenant = defaultTenant,
       id = timeOrderedId(this.#clock.now()),
@@ -176,7 +163,7 @@ export class Tasks {
       tags = [],
       priority = 0,
     } = options;
-    checkTrigger(tenant, id, options);
+    checkTrigger({ ...options, tenant, id });
     const text = jsonOf(input, `input of task ${definition.id}`, this.#options.maxInputBytes ?? 2 ** 20);
     const parsed = await parseWith(definition.input, JSON.parse(text), 'input');
     const nowMs = this.#clock.now();
@@ -244,7 +231,7 @@ export class Tasks {
   /** What is kept of a run. Throws `not-found`. */
   async snapshot(runId: string, tenant: string = defaultTenant): Promise<Run> {
     const run = await this.#store.get(tenant, runId);
-    if (!run) throw new HubError('not-found', `there is no run "${runId.slice(0, 100)}"`);
+    if (!run) throw noRun(runId);
     return run;
   }
 
@@ -264,7 +251,7 @@ export class Tasks {
    */
   async cancel(runId: string, reason = 'cancelled by the caller', tenant: string = defaultTenant): Promise<Run> {
     const run = await this.#store.cancel(tenant, runId, reason.slice(0, 256), this.#clock.now());
-    if (!run) throw new HubError('not-found', `there is no run "${runId.slice(0, 100)}"`);
+    if (!run) throw noRun(runId);
     this.#afterCancel(run);
     return run;
   }
@@ -296,11 +283,16 @@ export class Tasks {
     if (!this.#options.store) await this.#store.close();
   }
 
-  #definition(id: string): Task {
-    const task = this.#byId.get(id);
-    if (task) return task;
-    const known = [...this.#byId.keys()].join(', ') || 'none';
-    throw new HubError('not-found', `there is no task "${String(id).slice(0, 64)}" here, only: ${known}`);
+  #definition(task: Task | string): Task {
+    const id = typeof task === 'string' ? task : task?.id;
+    const known = this.#byId.get(id);
+    if (known) return known;
+    if (typeof id !== 'string')
+      throw new HubError('invalid-argument', `trigger: ${shown(task)} is no task and no id of one`);
+    const ids = [...this.#byId.keys()];
+    const more = ids.length > 20 ? `, and ${ids.length - 20} more` : '';
+    const here = `${ids.slice(0, 20).join(', ') || 'none'}${more}`;
+    throw new HubError('not-found', `there is no task "${id.slice(0, 64)}" here, only: ${here}`);
   }
 
   #handle(run: Run): TaskHandle<never> {
@@ -336,37 +328,4 @@ export class Tasks {
   }
 }
 
-function concurrencyOf({ id, concurrency }: Task, input: unknown): RunConcurrency | undefined {
-  if (!concurrency) return undefined;
-  const { key = '', limit = 1, onFull = 'queue' } = concurrency;
-  const named = typeof key === 'function' ? (key as (input: unknown) => unknown)(input) : key;
-  if (typeof named !== 'string' || named.length > 256)
-    throw new HubError(
-      'invalid-argument',
-      `task ${id}: the concurrency key has to be a text of at most 256 characters`,
-    );
-  return { key: named, limit, onFull };
-}
-
-function checkTrigger(
-  tenant: string,
-  id: string,
-  { idempotencyKey, delayMs = 0, owner, tags = [], priority = 0 }: TriggerOptions,
-): void {
-  const refuse = (message: string): never => {
-    throw new HubError('invalid-argument', message);
-  };
-  checkTenant(tenant);
-  checkCommandId(id);
-  if (idempotencyKey !== undefined && !/^[\x21-\x7e]{1,128}$/.test(idempotencyKey))
-    refuse(`idempotencyKey ${JSON.stringify(idempotencyKey)}: 1 to 128 visible ASCII characters are asked for`);
-  if (!(delayMs >= 0 && delayMs <= 366 * 24 * 3600_000)) refuse(`delayMs is ${delayMs}, it has to be 0 to 366 days`);
-  if (owner !== undefined && !/^[\x21-\x7e]{1,128}$/.test(owner))
-    refuse(`owner ${JSON.stringify(owner)} is no subject`);
-  if (owner !== undefined && /[/?#*&,"\\]/.test(owner))
-    refuse(`owner ${JSON.stringify(owner)} has / ? # * & , " or \\`);
-  if (tags.length > 20 || tags.some((tag) => typeof tag !== 'string' || tag === '' || tag.length > 64))
-    refuse('tags: at most 20, of 1 to 64 characters each');
-  if (!Number.isInteger(priority) || Math.abs(priority) > 100)
-    refuse(`priority is ${priority}, it has to be -100 to 100`);
-}
+const noRun = (id: unknown): HubError => new HubError('not-found', `there is no run ${shown(id)}`);

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { StreamContext, type StreamEvent, type StreamSink } from '../../src/tasks/index.ts';
+import { memoryEventLog } from '../../src/events/memory-event-log.ts';
+import { logSink, StreamContext, type StreamEvent, type StreamSink } from '../../src/tasks/index.ts';
 
 const fields = { workspaceId: 'acme', project: 'site', env: 'prod', service: 'api', buildId: 7 };
 
@@ -14,8 +15,7 @@ function sink() {
   return {
     to,
     events,
-    told: () =>
-      events.map(({ type, data }) => [type, (({ context: _, ...rest }) => rest)(data as { context: object })]),
+    told: () => events.map(({ type, json }) => [type, (({ context: _, ...rest }) => rest)(JSON.parse(json))]),
   };
 }
 
@@ -47,8 +47,8 @@ test('a context tells all there is to tell, with its debug context in every even
     ['deploy_failure', { ip: '10.0.0.2', error: 'no route' }],
     ['done', { success: false, error: 'one of three failed', result: { ok: 2 } }],
   ]);
-  for (const { data, durable } of events) {
-    expect((data as { context: object }).context).toEqual(fields);
+  for (const { json, durable } of events) {
+    expect(JSON.parse(json).context).toEqual(fields);
     expect(durable).toBe(true);
   }
   expect(() => stream.log('too late')).toThrow('is complete');
@@ -76,8 +76,20 @@ test.each([
   ['fromJSON', () => StreamContext.fromJSON('{'), 'it is no JSON'],
   ['fromJSON', () => StreamContext.fromJSON(5), 'it has no channelId'],
   ['fromJSON', () => StreamContext.fromJSON({ channelId: 'x', channel: 'a b', tenant: 't' }), 'is not a channel name'],
+  ['create', () => StreamContext.create(undefined as never), 'needs workspaceId'],
+  ['create', () => StreamContext.create(fields, { channelPrefix: 'client.' }), 'is written by the hub alone'],
+  [
+    'fromJSON',
+    () => StreamContext.fromJSON({ channelId: 'x', channel: 'user.ann', tenant: 't', fence: { runId: '7', epoch: 1 } }),
+    'is not the channel of run 7',
+  ],
 ])('%s refuses what makes no sense', (_, make, message) => {
   expect(make).toThrow(message);
+});
+
+test.each(['task.7', 'client.pump-1', 'command.1', 'fleet'])('no JSON makes a stream of %s', (channel) => {
+  const json = { channelId: 'x', channel, tenant: 't' };
+  expect(() => StreamContext.fromJSON(json)).toThrow(`"${channel}" is written by the hub alone`);
 });
 
 test('it tells nothing that only the hub may tell, and no nonsense', () => {
@@ -87,3 +99,22 @@ test('it tells nothing that only the hub may tell, and no nonsense', () => {
   expect(() => stream.progress(Number.NaN)).toThrow('NaN');
   expect(() => stream.log('x', 'loud' as never)).toThrow('loud');
 });
+
+test('what it tells is what it was then, whatever becomes of it; what is no JSON, or too much, is refused at once', async () => {
+  const log = memoryEventLog();
+  const stream = StreamContext.create(fields, { sink: logSink(log), channelId: 'c1' });
+  const state = { steps: 1 };
+  stream.data(state);
+  state.steps = 2;
+  expect(() => stream.data(5n)).toThrow('event data of stream c1 is no JSON');
+  expect(() => stream.emit('custom', circular())).toThrow('event custom of stream c1 is no JSON');
+  expect(() => stream.log('x'.repeat(2 ** 20))).toThrow('the limit is 1048576');
+  const { events } = await log.read('default/stream:c1', { epoch: 0, seq: 0 }, 10);
+  expect(events.map((event) => JSON.parse(event.dataJson()).data)).toEqual([{ steps: 1 }]);
+});
+
+function circular(): object {
+  const itself: { itself?: object } = {};
+  itself.itself = itself;
+  return itself;
+}

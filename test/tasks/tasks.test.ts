@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { HubError } from '../../src/errors.ts';
 import { channelKey } from '../../src/events/channels.ts';
 import { memoryEventLog } from '../../src/events/memory-event-log.ts';
-import { defineTask, memoryRunStore, type TaskContext, type TaskHandle } from '../../src/tasks/index.ts';
+import { defineTask, memoryRunStore, type TaskContext, type TaskHandle, Tasks } from '../../src/tasks/index.ts';
 import { virtualClock } from '../../src/testing/virtual-clock.ts';
 import { dataOf, eventsOf, gate, taskRig } from './rig.ts';
 
@@ -53,8 +53,23 @@ describe('a task', () => {
     [{ concurrency: { limit: 0 } }, 'concurrency.limit is 0'],
     [{ isolation: 'thread' as const }, 'needs module: import.meta.url'],
     [{ input: {} as typeof input }, 'input is not a schema'],
+    [{ output: {} as typeof input }, 'output is not a schema'],
+    [{ run: undefined as never }, 'task x: run is undefined, it has to be a function'],
+    [{ retries: 3 }, 'has no option "retries", there are: id, input'],
+    [{ retry: 3 as never }, 'task x: retry is 3, it has to be an object with: attempts'],
+    [{ retry: { when: 'never' as never } }, 'retry.when is "never"'],
+    [{ timeout: 5000 as never }, 'task x: timeout is 5000, it has to be an object with: attemptMs'],
+    [{ timeout: { attempMs: 5 } as never }, 'timeout has no option "attempMs"'],
+    [{ timeout: { totalMs: 30 * 24 * 3600_000 } }, 'at most 2147483647 (24 days)'],
+    [{ concurrency: { key: 5 as never } }, 'concurrency.key is 5'],
+    [{ concurrency: { onFull: 'wait' as never } }, 'onFull is "wait", there are: queue, reject'],
+    [{ isolation: 'worker' as never, module: import.meta.url }, 'isolation is "worker", there are: inline'],
+    [{ isolation: 'thread' as const, module: '/tasks.js' }, 'module "/tasks.js" is no file: URL'],
+    [{ events: { tick: 5 as never } }, 'events.tick is not a schema'],
+    [{ events: { done: input } }, 'event "done" is told by the hub alone'],
+    [{ events: { 'task.tick': input } }, '"task.tick" is reserved'],
   ])('refuses options that make no sense: %j', (options, message) => {
-    expect(() => defineTask({ id: 'x', input, run: () => 1, ...options })).toThrow(message);
+    expect(() => defineTask({ id: 'x', input, run: () => 1, ...(options as object) })).toThrow(message);
   });
 
   test('tells what it does in its channel, in order, and ends it with done', async () => {
@@ -108,6 +123,78 @@ describe('a task', () => {
     await (await tasks.trigger(task, { width: 1 })).result();
   });
 
+  test('keeps the order in which it tells, also of events that have schemas', async () => {
+    const task = defineTask({
+      id: 'in-order',
+      input,
+      events: { half: z.object({ n: z.number() }), slow: z.string().refine(async () => true) },
+      async run(_, ctx) {
+        ctx.emit('half', { n: 1 });
+        ctx.log('two');
+        ctx.emit('half', { n: 3 });
+        ctx.log('four');
+        await ctx.emit('slow', 'x');
+      },
+    });
+    const { tasks, events } = await taskRig([task]);
+    const handle = await tasks.trigger(task, { width: 1 });
+    await expect(handle.result()).rejects.toThrow('the schema of event "slow" is asynchronous');
+    expect((await events(handle.id)).slice(1, -1)).toEqual([
+      ['half', { data: { n: 1 } }],
+      ['log', { level: 'info', message: 'two' }],
+      ['half', { data: { n: 3 } }],
+      ['log', { level: 'info', message: 'four' }],
+    ]);
+  });
+
+  test('is not over before what it pipes is, and is failed by a source that fails, though it does not wait for either', async () => {
+    const go = gate();
+    async function* source(fails: boolean) {
+      yield 'a';
+      await go.promise;
+      if (fails) throw new Error('the model is away');
+      yield 'b';
+    }
+    const piped = defineTask({
+      id: 'piped',
+      input: z.object({ fails: z.boolean() }),
+      run({ fails }, ctx) {
+        ctx.pipe(source(fails), { rollUpMs: 0 });
+      },
+    });
+    const careful = defineTask({
+      id: 'careful',
+      input,
+      async run(_, ctx) {
+        const said = ctx.pipe(source(true), { rollUpMs: 0 }).catch((error: Error) => error.message);
+        return said;
+      },
+    });
+    const { tasks, events } = await taskRig([piped, careful]);
+    const good = await tasks.trigger(piped, { fails: false });
+    const bad = await tasks.trigger(piped, { fails: true });
+    const handled = await tasks.trigger(careful, { width: 1 });
+    await settle();
+    expect(await tasks.isRunning(good.id)).toBe(true);
+    go.resolve();
+    await good.result();
+    expect((await events(good.id)).slice(1)).toMatchObject([
+      ['data', { data: 'a' }],
+      ['data', { data: 'b' }],
+      ['done', {}],
+    ]);
+    await expect(bad.result()).rejects.toThrow('the model is away (error)');
+    expect(await handled.result()).toBe('the model is away');
+  });
+
+  test('has one end: its stream is not for the task to complete', async () => {
+    const task = defineTask({ id: 'ender', input, run: (_, ctx) => ctx.stream.complete(true) });
+    const { tasks, events } = await taskRig([task]);
+    const handle = await tasks.trigger(task, { width: 1 });
+    await expect(handle.result()).rejects.toThrow('ends when its task returns (permission-denied)');
+    expect((await events(handle.id)).filter(([type]) => type === 'done')).toHaveLength(1);
+  });
+
   test('goes on when its watchers leave, and has as many as come', async () => {
     const go = gate();
     const task = defineTask({
@@ -143,6 +230,46 @@ describe('a task', () => {
     await expect(tasks.trigger('unknown', {})).rejects.toThrow('there is no task "unknown" here, only: known');
     await expect(tasks.get('nobody')).rejects.toMatchObject({ code: 'not-found' });
     await expect(tasks.cancel('nobody')).rejects.toMatchObject({ code: 'not-found' });
+    await expect(tasks.get(undefined as never)).rejects.toThrow('there is no run undefined');
+    await expect(tasks.trigger(undefined as never, {} as never)).rejects.toThrow(
+      'undefined is no task and no id of one',
+    );
+    // @ts-expect-error: there is no such option
+    await expect(tasks.trigger('known', { width: 1 }, { delay: 5 })).rejects.toThrow(
+      'has no option "delay", there are:',
+    );
+    const log = memoryEventLog();
+    expect(() => new Tasks({ tasks: [{ id: 'x' } as never], log })).toThrow('is not made by defineTask');
+    expect(() => new Tasks({ tasks: [], log: undefined as never })).toThrow('log is undefined');
+  });
+
+  test('whose schema or key falls over an input is named, and triggered is nothing', async () => {
+    const odd = (validate: () => never) => ({ '~standard': { version: 1, vendor: 'own', validate } }) as const;
+    const fallen = odd(() => {
+      throw new Error('out of luck');
+    });
+    const all = [
+      defineTask({ id: 'fallen', input: fallen, run: () => 1 }),
+      defineTask({ id: 'mute', input: odd(() => undefined as never), run: () => 1 }),
+      defineTask({
+        id: 'keyed',
+        input,
+        concurrency: { key: () => (undefined as never as string).length as never },
+        run: () => 1,
+      }),
+    ];
+    const { tasks } = await taskRig(all);
+    const messages = [
+      'the schema of input fell over a value: out of luck',
+      'does not follow Standard Schema',
+      'its concurrency key fell',
+    ];
+    for (const [i, task] of all.entries())
+      await expect(tasks.trigger(task.id, { width: 1 })).rejects.toMatchObject({
+        code: 'internal',
+        message: expect.stringContaining(messages[i]!),
+      });
+    expect(await tasks.list()).toEqual([]);
   });
 
   test('with a result that is no JSON, or too large, fails and says so', async () => {

@@ -22,12 +22,14 @@ export function remoteSink(
   { maxWaiting = 10_000, patienceMs = 60_000, clock = systemClock }: RemoteSinkOptions = {},
 ): StreamSink {
   const producerId = uniqueId();
-  const lines = new Map<string, { last: Promise<void>; seq: number; waiting: number }>();
+  /** The events of each stream that wait, one after the other. */
+  const lines = new Map<string, { last: Promise<void>; waiting: number }>();
   let waiting = 0;
+  let lastSeq = 0;
 
   async function publish(event: StreamEvent, producerSeq: number): Promise<void> {
-    const { channel, type, data, durable } = event;
-    const request = { channel, type, json: JSON.stringify(data), producerId, producerSeq, volatile: !durable };
+    const { channel, type, json, durable } = event;
+    const request = { channel, type, json, producerId, producerSeq, volatile: !durable };
     const backoff = new Backoff({ minMs: 100, maxMs: 5000 });
     const startMs = clock.monotonic();
     for (;;) {
@@ -50,11 +52,11 @@ export function remoteSink(
         );
       let line = lines.get(event.channel);
       if (!line) {
-        line = { last: Promise.resolve(), seq: 0, waiting: 0 };
+        line = { last: Promise.resolve(), waiting: 0 };
         lines.set(event.channel, line);
       }
       const own = line;
-      const seq = ++own.seq;
+      const seq = ++lastSeq;
       waiting++;
       own.waiting++;
       const kept = own.last
@@ -63,8 +65,7 @@ export function remoteSink(
         .finally(() => {
           waiting--;
           own.waiting--;
-          // A stream that is complete will not be heard of again; its numbers are not needed.
-          if (own.waiting === 0 && event.type === 'done') lines.delete(event.channel);
+          if (own.waiting === 0) lines.delete(event.channel);
         });
       own.last = kept;
       return kept;
