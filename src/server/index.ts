@@ -16,4 +16,10 @@ export {
 } from './streaming/init-streaming.ts';
 export { sendResponse } from './streaming/send-response.ts';
 export { SSEEmitter } from './streaming/sse-emitter.ts';
-export { type ChannelOptions, type DirectSseOptions, type SseOptions, Streaming } from './streaming/streaming.ts';
+export {
+  type ChannelOptions,
+  type DirectSseOptions,
+  type SseOptions,
+  Streaming,
+  type StreamRef,
+} from './streaming/streaming.ts';

@@ -1,8 +1,7 @@
 import { HubError } from '../errors.ts';
-import { checkForeignEventType } from '../events/channels.ts';
 import { checkKeys, shown } from './check-keys.ts';
 import type { WhenFull } from './run.ts';
-import { closingTypes } from './stream-context.ts';
+import { checkOwnEventType } from './stream-context.ts';
 import type { Isolation } from './task-options.ts';
 
 const isolations = { inline: true, thread: true, process: true } satisfies Record<Isolation, true>;
@@ -62,9 +61,7 @@ function checkEvents(id: string, events: unknown): void {
   if (typeof events !== 'object' || events === null)
     throw new HubError('invalid-argument', `task ${id}: events is ${shown(events)}, not an object of schemas by name`);
   for (const [name, schema] of Object.entries(events)) {
-    checkForeignEventType(name);
-    if (closingTypes.has(name))
-      throw new HubError('invalid-argument', `task ${id}: event "${name}" is told by the hub alone`);
+    checkOwnEventType(name);
     if (!isSchema(schema))
       throw new HubError('invalid-argument', `task ${id}: events.${name} is not a schema (Standard Schema v1)`);
   }

@@ -6,7 +6,7 @@ import { checkTenant } from '../protocol/checks.ts';
 import { jsonOf, maxEventBytes } from './json-of.ts';
 import { rollUp } from './roll-up.ts';
 import { runChannel } from './run.ts';
-import { type StreamFence, type StreamSink, streamSink } from './stream-sink.ts';
+import { channelPrefixOf, type StreamFence, type StreamSink, streamSink } from './stream-sink.ts';
 
 export const logLevels = ['debug', 'info', 'warning', 'error'] as const;
 export type LogLevel = (typeof logLevels)[number];
@@ -34,11 +34,11 @@ export interface StreamContextJson {
 }
 
 export interface StreamContextOptions {
-  /** Default: `default`. */
+  /** Whose the stream is. Default: `default`. Over `initStreaming({ address })` it is the tenant of the token, whatever this says. */
   readonly tenant?: string;
-  /** Name of the channel before the id. Default: `stream:`. */
+  /** Name of the channel before the id. Default: what `initStreaming` was told, else `stream:`. */
   readonly channelPrefix?: string;
-  /** Default: a new UUID. */
+  /** Visible ASCII without `/ ? # * & , " \\`. Default: a new UUID. */
   readonly channelId?: string;
   /** Where events go. Default: where `initStreaming` says. */
   readonly sink?: StreamSink;
@@ -73,7 +73,7 @@ export class StreamContext {
           'invalid-argument',
           `a stream context needs ${name}, it is ${JSON.stringify(context[name])}`,
         );
-    const { tenant = defaultTenant, channelPrefix = 'stream:', channelId = uniqueId() } = options;
+    const { tenant = defaultTenant, channelPrefix = channelPrefixOf(options.sink), channelId = uniqueId() } = options;
     const channel = `${channelPrefix}${channelId}`;
     return new StreamContext({ channelId, channel, tenant, persistEvents, context: known(context) }, options);
   }
@@ -122,9 +122,7 @@ export class StreamContext {
 
   /** An event of your own. Resolves once it is kept; need not be waited for. */
   emit(type: string, data: unknown): Promise<void> {
-    checkForeignEventType(type);
-    if (closingTypes.has(type))
-      throw new HubError('invalid-argument', `event type "${type}" is not to be emitted: complete() says it`);
+    checkOwnEventType(type);
     return this.#tell(type, { data });
   }
 
@@ -210,7 +208,24 @@ export class StreamContext {
 
 const done = Promise.resolve();
 /** Types that end or keep a stream, and are nobody's to emit. */
-export const closingTypes: ReadonlySet<string> = new Set(['done', 'ping']);
+const closingTypes: ReadonlySet<string> = new Set(['done', 'ping']);
+
+/** Throws `invalid-argument` unless it can be the type of an event that is not the hub's. */
+export function checkOwnEventType(type: string): void {
+  checkForeignEventType(type);
+  if (closingTypes.has(type))
+    throw new HubError('invalid-argument', `event type "${type}" is not to be emitted: the end of a stream says it`);
+}
+
+/** Whether it can be the type of an event that is not the hub's. */
+export function isOwnEventType(type: string): boolean {
+  try {
+    checkOwnEventType(type);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 function known(fields: object): Record<string, string | number | boolean> {
   const entries = Object.entries(fields).filter(([, value]) => value !== undefined);

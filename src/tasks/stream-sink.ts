@@ -24,6 +24,8 @@ export interface StreamFence {
 export interface StreamSink {
   /** Resolves once the event is kept as asked. Undefined: at once. */
   append(event: StreamEvent): Promise<void> | undefined;
+  /** Name of the channel of a new stream before its id. Default: `stream:`. */
+  readonly channelPrefix?: string | undefined;
 }
 
 let current: StreamSink | undefined;
@@ -41,3 +43,6 @@ export function streamSink(): StreamSink {
     throw new HubError('unavailable', 'streams lead nowhere yet: call initStreaming(...) when this process starts');
   return current;
 }
+
+/** The prefix of streams that are made for this sink; undefined: for the one that was named. */
+export const channelPrefixOf = (sink: StreamSink | undefined): string => (sink ?? current)?.channelPrefix ?? 'stream:';

@@ -66,7 +66,7 @@ describe('a task', () => {
     [{ isolation: 'worker' as never, module: import.meta.url }, 'isolation is "worker", there are: inline'],
     [{ isolation: 'thread' as const, module: '/tasks.js' }, 'module "/tasks.js" is no file: URL'],
     [{ events: { tick: 5 as never } }, 'events.tick is not a schema'],
-    [{ events: { done: input } }, 'event "done" is told by the hub alone'],
+    [{ events: { done: input } }, 'event type "done" is not to be emitted'],
     [{ events: { 'task.tick': input } }, '"task.tick" is reserved'],
   ])('refuses options that make no sense: %j', (options, message) => {
     expect(() => defineTask({ id: 'x', input, run: () => 1, ...(options as object) })).toThrow(message);

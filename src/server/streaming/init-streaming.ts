@@ -4,10 +4,11 @@ import { type LeaseStore, StreamLeases } from '../../leases/index.ts';
 import type { OpenSearchArchiveOptions } from '../../opensearch/index.ts';
 import type { RedisOptions } from '../../redis/index.ts';
 import { openSqlite } from '../../sqlite/index.ts';
-import { logSink, type StreamContext, setStreamSink } from '../../tasks/index.ts';
+import { checkKeys } from '../../tasks/check-keys.ts';
+import { logSink, setStreamSink } from '../../tasks/index.ts';
 import type { SignalboxServer } from '../serve.ts';
 import { remoteSink } from './remote-sink.ts';
-import { type ChannelOptions, type DirectSseOptions, type SseOptions, Streaming } from './streaming.ts';
+import { type ChannelOptions, type DirectSseOptions, type SseOptions, Streaming, type StreamRef } from './streaming.ts';
 
 export interface StreamingOptions {
   /** A hub in this process: its log and its leases are used. They stay its own. */
@@ -29,42 +30,51 @@ export interface StreamingOptions {
   readonly archive?: OpenSearchArchiveOptions | undefined;
 }
 
+const homes = ['server', 'log', 'data', 'redis', 'address'] as const;
+const keys = [...homes, 'token', 'lease', 'channel', 'archive'];
+
 let current: Streaming | undefined;
+/** From the call of `initStreaming` to the end of `close`. */
+let isTaken = false;
 
 /**
  * Sets streams up, once, when the process starts: afterwards `StreamContext.create` writes, and `sseResponse` answers.
  * Close what it returns at the end. Throws `invalid-argument` unless exactly one of `server`, `log`, `data`, `redis`
- * and `address` is given.
+ * and `address` is given, and for an option that is none; `unavailable` where Redis cannot be reached.
  */
 export async function initStreaming(options: StreamingOptions): Promise<Streaming> {
-  const given = (['server', 'log', 'data', 'redis', 'address'] as const).filter((name) => options[name] !== undefined);
-  if (given.length !== 1)
-    throw new HubError(
-      'invalid-argument',
-      `initStreaming needs one of server, log, data, redis, address; given: ${given.join(', ') || 'none'}`,
-    );
-  if (current) throw new HubError('invalid-argument', 'initStreaming was called before; close that one first');
-  if (options.archive && (options.server ?? options.address) !== undefined)
-    throw new HubError(
-      'invalid-argument',
-      'initStreaming: archive belongs to log, data or redis; a server has its own',
-    );
-  const closers: (() => Promise<unknown>)[] = [];
+  checkOptions(options);
+  if (isTaken) throw new HubError('invalid-argument', 'initStreaming was called before; close that one first');
+  isTaken = true;
+  const opened = new AsyncDisposableStack();
+  opened.defer(() => {
+    isTaken = false;
+  });
+  try {
+    current = await open(options, opened);
+    return current;
+  } catch (error) {
+    await opened.disposeAsync();
+    throw error;
+  }
+}
+
+async function open(options: StreamingOptions, opened: AsyncDisposableStack): Promise<Streaming> {
   let log = options.server?.log ?? options.log;
   let { leases } = options.server ?? {};
   let leaseStore: LeaseStore | undefined;
   const search = options.archive && (await import('../../opensearch/index.ts'));
   const archive = options.archive && search?.openSearchArchive(options.archive);
-  if (archive) closers.push(() => archive.close());
+  if (archive) opened.defer(() => archive.close());
   if (options.data !== undefined) {
     const store = await openSqlite({ directory: options.data });
-    closers.push(() => store.close());
+    opened.defer(() => store.close());
     log = store.log;
   }
   if (options.redis !== undefined) {
     const { openRedis } = await import('../../redis/index.ts');
     const store = await openRedis(typeof options.redis === 'string' ? { url: options.redis } : options.redis);
-    closers.push(() => store.close());
+    opened.defer(() => store.close());
     log = store.log;
     leaseStore = store.leases;
   }
@@ -73,27 +83,39 @@ export async function initStreaming(options: StreamingOptions): Promise<Streamin
   if (options.address !== undefined) {
     const { hubClients } = await import('../../grpc/hub-clients.ts');
     const hub = hubClients({ address: options.address, token: options.token });
-    closers.push(() => hub.close());
+    opened.defer(() => hub.close());
     sink = remoteSink(hub.events);
   } else if (!leases || options.lease) {
     const own = new StreamLeases({ ...options.lease, store: leaseStore });
     leases = own;
-    closers.push(() => own.close());
+    opened.defer(() => own.close());
   }
-  const before = setStreamSink(sink);
-  closers.push(async () => {
+  const made = new Streaming({ log, leases, channel: options.channel, close: () => opened.disposeAsync() });
+  const { prefix: channelPrefix } = options.channel ?? {};
+  const before = setStreamSink(sink && { ...sink, channelPrefix });
+  opened.defer(() => {
     setStreamSink(before);
     current = undefined;
   });
-  current = new Streaming({
-    log,
-    leases,
-    channel: options.channel,
-    async close() {
-      for (const close of closers.reverse()) await close();
-    },
-  });
-  return current;
+  return made;
+}
+
+function checkOptions(options: StreamingOptions): void {
+  checkKeys('initStreaming', options, keys);
+  if (options.channel !== undefined)
+    checkKeys('initStreaming: channel', options.channel, ['prefix', 'pingMs', 'idleLimitMs', 'retryMs']);
+  if (options.lease !== undefined) checkKeys('initStreaming: lease', options.lease, ['limit', 'ttlMs']);
+  const given = homes.filter((name) => options[name] !== undefined);
+  if (given.length !== 1)
+    throw new HubError(
+      'invalid-argument',
+      `initStreaming needs one of ${homes.join(', ')}; given: ${given.join(', ') || 'none'}`,
+    );
+  if (options.archive && (options.server ?? options.address) !== undefined)
+    throw new HubError(
+      'invalid-argument',
+      'initStreaming: archive belongs to log, data or redis; a server has its own',
+    );
 }
 
 /** What `initStreaming` has set up. Throws `unavailable` before that. */
@@ -104,15 +126,12 @@ export function streaming(): Streaming {
 }
 
 /** As `Streaming.sseResponse`, of what `initStreaming` has set up. */
-export const sseResponse = (stream: StreamContext | string, options?: SseOptions): Promise<Response> =>
+export const sseResponse = (stream: StreamRef, options?: SseOptions): Promise<Response> =>
   streaming().sseResponse(stream, options);
 
 /** As `Streaming.sseResponseWithLease`. */
-export const sseResponseWithLease = (
-  stream: StreamContext | string,
-  userId: string,
-  options?: SseOptions,
-): Promise<Response> => streaming().sseResponseWithLease(stream, userId, options);
+export const sseResponseWithLease = (stream: StreamRef, userId: string, options?: SseOptions): Promise<Response> =>
+  streaming().sseResponseWithLease(stream, userId, options);
 
 /** As `Streaming.directSseResponse`. */
 export const directSseResponse = (source: AsyncIterable<unknown>, options?: DirectSseOptions): Promise<Response> =>

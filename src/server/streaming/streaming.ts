@@ -11,6 +11,7 @@ import { encodeFrame, frameOf, gapFrame, hubFrame, idLine } from '../../gateway/
 import { streamHeaders } from '../../gateway/sse/stream-headers.ts';
 import type { Lease, StreamLeases } from '../../leases/index.ts';
 import { rollUp, StreamContext } from '../../tasks/index.ts';
+import { isOwnEventType } from '../../tasks/stream-context.ts';
 import { sseBody } from './sse-body.ts';
 
 export interface ChannelOptions {
@@ -45,6 +46,9 @@ export interface DirectSseOptions extends Omit<SseOptions, 'lastEventId'> {
   readonly record?: StreamContext | undefined;
 }
 
+/** A stream by its context or its id. `channel`: any channel of the log by its whole name, `task.<run>`; who may see it is for you to say. */
+export type StreamRef = StreamContext | string | { readonly channel: string };
+
 export interface StreamingParts {
   readonly log?: EventLog | undefined;
   readonly leases?: StreamLeases | undefined;
@@ -64,50 +68,61 @@ export class Streaming implements AsyncDisposable {
   readonly #stop = new AbortController();
   #closing: Promise<void> | undefined;
 
+  /** Throws `invalid-argument` naming the option of `channel` at fault. */
   constructor({ log, leases, channel = {}, clock = systemClock, close }: StreamingParts) {
-    const { prefix = 'stream:', pingMs = 15_000, idleLimitMs = 300_000, retryMs = 2000 } = channel;
-    checkChannelName(prefix);
-    this.#channel = { prefix, pingMs, idleLimitMs, retryMs };
+    this.#channel = channelOptions(channel);
     this.#log = log;
     this.leases = leases;
     this.#clock = clock;
     this.#close = close;
   }
 
-  /** The channel of a stream, by its context or its id. A name with a dot or colon is a channel already. */
-  channelOf(stream: StreamContext | string): string {
+  /**
+   * The channel of a stream. A text never leads out of the streams, wherever it comes from: it is the id of one, or its
+   * channel's name with the prefix. Throws `invalid-argument` for anything else.
+   */
+  channelOf(stream: StreamRef): string {
     if (stream instanceof StreamContext) return stream.channel;
-    const name = /[.:]/.test(stream) ? stream : `${this.#channel.prefix}${stream}`;
-    checkChannelName(name);
-    return name;
+    const { prefix } = this.#channel;
+    if (typeof stream === 'string' && stream !== '' && stream !== prefix) {
+      const name = stream.startsWith(prefix) ? stream : `${prefix}${stream}`;
+      checkChannelName(name);
+      return name;
+    }
+    if (typeof stream !== 'object' || stream === null || typeof stream.channel !== 'string')
+      throw new HubError(
+        'invalid-argument',
+        `${JSON.stringify(stream)} is no stream: its context, its id or { channel } is asked for`,
+      );
+    checkChannelName(stream.channel);
+    return stream.channel;
   }
 
   /** The events of a stream, from where the browser was to `done`. 204 for one that had seen the end. */
-  async sseResponse(stream: StreamContext | string, options: SseOptions = {}): Promise<Response> {
+  async sseResponse(stream: StreamRef, options: SseOptions = {}): Promise<Response> {
     return this.#answer(stream, options);
   }
 
   /** The same, with a place of the user held for as long: 429 with `Retry-After` when all are taken. */
-  async sseResponseWithLease(
-    stream: StreamContext | string,
-    userId: string,
-    options: SseOptions = {},
-  ): Promise<Response> {
+  async sseResponseWithLease(stream: StreamRef, userId: string, options: SseOptions = {}): Promise<Response> {
+    this.channelOf(stream);
     const lease = await this.#lease(userId, options.tenant);
     return lease instanceof Response ? lease : this.#answer(stream, options, lease);
   }
 
   /**
-   * What a source yields, straight to the browser: texts and other JSON as `data`, `{ type, data }` under that type, then
-   * `done`. Leaving ends the source, unless it is recorded.
+   * What a source yields, straight to the browser: texts and other JSON as `data`, `{ type, data }` under that type (unless it is
+   * one of the hub's), then `done`. Leaving ends the source, unless it is recorded. Throws `invalid-argument` for what is no source.
    */
   async directSseResponse(source: AsyncIterable<unknown>, options: DirectSseOptions = {}): Promise<Response> {
     const { userId, useLease = userId !== undefined, record, rollUpMs = record ? 40 : 0 } = options;
+    if (typeof (source as Partial<typeof source> | undefined)?.[Symbol.asyncIterator] !== 'function')
+      throw new HubError('invalid-argument', 'directSseResponse needs an async iterable: something that yields');
     if (useLease && userId === undefined)
       throw new HubError('invalid-argument', 'useLease needs userId: whose place is it');
     const lease = useLease ? await this.#lease(userId!, options.tenant) : undefined;
     if (lease instanceof Response) {
-      void source[Symbol.asyncIterator]().return?.();
+      letGoOf(source);
       return lease;
     }
     if (record) {
@@ -140,7 +155,7 @@ export class Streaming implements AsyncDisposable {
     }
   }
 
-  async #answer(stream: StreamContext | string, options: SseOptions, lease?: Lease): Promise<Response> {
+  async #answer(stream: StreamRef, options: SseOptions, lease?: Lease): Promise<Response> {
     try {
       if (!this.#log)
         throw new HubError(
@@ -226,7 +241,29 @@ async function* directFrames(items: AsyncIterable<unknown>, retryMs: number): As
 }
 
 function isTyped(item: unknown): item is { type: string; data: unknown } {
-  return typeof item === 'object' && item !== null && 'data' in item && 'type' in item && typeof item.type === 'string';
+  if (typeof item !== 'object' || item === null || !('data' in item) || !('type' in item)) return false;
+  return typeof item.type === 'string' && isOwnEventType(item.type);
+}
+
+/** Nobody will read it: whatever it says about that is nobody's concern. */
+function letGoOf(source: AsyncIterable<unknown>): void {
+  Promise.resolve(source[Symbol.asyncIterator]().return?.()).catch(() => undefined);
+}
+
+function channelOptions({
+  prefix = 'stream:',
+  pingMs = 15_000,
+  idleLimitMs = 300_000,
+  retryMs = 2000,
+}: ChannelOptions) {
+  checkChannelName(prefix);
+  const refuse = (name: string, ms: number, least: string): never => {
+    throw new HubError('invalid-argument', `channel.${name} is ${ms}, it has to be ${least} ms`);
+  };
+  if (!(pingMs > 0)) refuse('pingMs', pingMs, 'more than 0');
+  if (!(idleLimitMs >= 0)) refuse('idleLimitMs', idleLimitMs, '0 (never) or more');
+  if (!(retryMs >= 0)) refuse('retryMs', retryMs, 'at least 0');
+  return { prefix, pingMs, idleLimitMs, retryMs };
 }
 
 /** Whether nothing comes after the cursor because the stream had its end there. */

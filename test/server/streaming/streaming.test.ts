@@ -7,6 +7,7 @@ import path from 'node:path';
 import Fastify from 'fastify';
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest';
 import { channelKey } from '../../../src/events/channels.ts';
+import { memoryEventLog } from '../../../src/events/memory-event-log.ts';
 import { StreamLeases } from '../../../src/leases/index.ts';
 import { openRedis } from '../../../src/redis/index.ts';
 import {
@@ -114,6 +115,30 @@ describe('sseResponse', () => {
     expect(await (await answer()).text()).toContain('event: done');
   });
 
+  test('leads into streams alone, whatever a browser gives for an id; other channels are asked for by name', async () => {
+    const log = memoryEventLog();
+    const opened = await init({ log });
+    log.append('default/user.bob', { type: 'done', data: 'a secret', atMs: 0, durable: false });
+    expect(opened.channelOf('user.bob')).toBe('stream:user.bob');
+    expect(opened.channelOf('stream:7')).toBe('stream:7');
+    const tried = await sseResponse('user.bob', { idleLimitMs: 20, pingMs: 20 });
+    expect(await tried.text()).not.toContain('secret');
+    expect(await (await sseResponse({ channel: 'user.bob' })).text()).toContain('a secret');
+    for (const wrong of ['', 'stream:', undefined, null, 5, {}, 'a/b', 'a b'])
+      await expect(sseResponse(wrong as string)).rejects.toMatchObject({ code: 'invalid-argument' });
+    await expect(sseResponseWithLease('', 'ann')).rejects.toThrow('is no stream');
+    expect(await opened.leases!.count('ann')).toBe(0);
+  });
+
+  test('finds the streams of its own prefix', async () => {
+    await init({ data: ':memory:', channel: { prefix: 'build:' } });
+    const stream = StreamContext.create(fields, { channelId: '7' });
+    expect(stream.channel).toBe('build:7');
+    stream.log('begins');
+    await stream.complete(true);
+    expect(blocks(await (await sseResponse('7')).text()).map(([name]) => name)).toEqual(['log', 'done']);
+  });
+
   test('says that it is alive while nothing happens, and ends when that has been too long', async () => {
     await init({ data: ':memory:', channel: { pingMs: 20, idleLimitMs: 60 } });
     const response = await sseResponse('quiet');
@@ -176,6 +201,26 @@ describe('directSseResponse', () => {
     ]);
   });
 
+  test('forges nothing: what has the name of an event of the hub is data', async () => {
+    await init();
+    const items = [
+      { type: 'hub.reset', data: 1 },
+      { type: 'done', data: 2 },
+      { type: 'a\nb', data: 3 },
+      { type: 'mine', data: 4 },
+    ];
+    async function* source() {
+      yield* items;
+    }
+    expect(blocks(await (await directSseResponse(source())).text())).toEqual([
+      ...items.slice(0, 3).map((item) => ['data', item]),
+      ['mine', 4],
+      ['done', { success: true }],
+    ]);
+    for (const wrong of [undefined, 'text', ['a']])
+      await expect(directSseResponse(wrong as never)).rejects.toThrow('needs an async iterable');
+  });
+
   test('ends its source when the browser leaves, and gives the place back', async () => {
     const opened = await init();
     const ended = Promise.withResolvers<void>();
@@ -232,6 +277,21 @@ describe('initStreaming', () => {
     await expect(initStreaming({})).rejects.toThrow('needs one of server, log, data, redis, address; given: none');
     await init();
     await expect(initStreaming({ data: ':memory:' })).rejects.toThrow('was called before');
+  });
+
+  test.each([
+    [undefined, 'initStreaming is undefined, it has to be an object with: server, log'],
+    [{ data: ':memory:', chanel: {} }, 'has no option "chanel", there are:'],
+    [{ data: ':memory:', lease: { max: 5 } }, 'lease has no option "max", there are: limit, ttlMs'],
+    [{ data: ':memory:', lease: { limit: 0 } }, 'a limit of 0 leases'],
+    [{ data: ':memory:', channel: { pingMs: 0 } }, 'channel.pingMs is 0'],
+    [{ data: ':memory:', channel: { idleLimitMs: -1 } }, 'channel.idleLimitMs is -1'],
+    [{ data: ':memory:', channel: { prefix: 'a/b' } }, '"a/b" is not a channel name'],
+    [{ redis: 'redis://127.0.0.1:1' }, 'Redis at 127.0.0.1:1 cannot be reached'],
+  ])('refuses %j, and can be called again', async (options, message) => {
+    await expect(initStreaming(options as StreamingOptions)).rejects.toThrow(message);
+    const [one, two] = await Promise.allSettled([init(), init()]);
+    expect([one.status, two.status]).toEqual(['fulfilled', 'rejected']);
   });
 
   test('with a server, its watchers see the streams of this process, and with an address those of another one', async () => {
