@@ -1,6 +1,6 @@
 import { channelName } from '../events/channels.ts';
 import type { EventLog } from '../events/event-log.ts';
-import { dataJson } from '../events/kept-event.ts';
+import { storableJson } from '../events/kept-event.ts';
 import type { OpenSearchArchive } from './opensearch-archive.ts';
 
 /** The log itself, whose durable events are also handed to an archive once they are kept. */
@@ -19,7 +19,7 @@ export function archivedLog(log: EventLog, archive: Pick<OpenSearchArchive, 'kee
           channel: channelName(channel),
           type: event.type,
           atMs: event.atMs,
-          data: dataJson(event.data),
+          data: storableJson(event),
         });
       });
     },
