@@ -5,8 +5,12 @@ import { KeptEvent, overheadBytes } from './kept-event.ts';
 const steps = 8;
 /** Added to the number of a step whose source was packed. */
 const packed = 8;
-/** So many numbers of steps there are, packed or not: what is left is their age. */
-const kinds = 16;
+/** Added to the number of a step that is still being stored. */
+const pending = 16;
+/** So many numbers of steps there are, packed or not, stored or not: what is left is their age. */
+const kinds = 32;
+/** Stands for an event instead of a step. */
+const noStep = 2 ** 32 - 1;
 /** A step of a packed source weighs less than this; above it stands where in its page the source is, in eights of bytes. */
 const maxPackedWeight = 2048;
 /** The first page is small: most channels never fill it. In bytes. */
@@ -47,8 +51,8 @@ export class ChannelTail {
   isForgotten = false;
   /** A ring: events, and sources of steps that become events when they are read, or the pages into which these were packed. */
   #entries: (KeptEvent | StepSource | Uint8Array | undefined)[] = [];
-  /** What is known of a step: its number, and above that its age. -1 for events. */
-  #steps = new Int32Array();
+  /** What is known of a step: its number, and above that its age. `noStep` for events. */
+  #steps = new Uint32Array();
   /** What a step weighs. To ask its source again would mean to touch it long after it has left every cache. */
   #weights = new Int32Array();
   /** Where sources are packed that are over. An old page is kept by its entries alone. */
@@ -82,12 +86,13 @@ export class ChannelTail {
 
   /** Takes the event with the next number. */
   push(event: KeptEvent): void {
-    this.#add(event, -1, event.bytes);
+    this.#add(event, noStep, event.bytes);
   }
 
   /** Takes a step with the next number. `age`: seconds since the log began. */
-  pushStep(source: StepSource, step: number, age: number): void {
-    this.#add(source, age * kinds + step, overheadBytes + source.bytesOf(step));
+  pushStep(source: StepSource, step: number, age: number, state: 'kept' | 'pending'): void {
+    const weight = overheadBytes + source.bytesOf(step);
+    this.#add(source, age * kinds + step + (state === 'pending' ? pending : 0), weight);
     if (source.firstSeq === 0) source.firstSeq = this.last;
     if (source.isOver) this.#pack(source);
   }
@@ -101,6 +106,15 @@ export class ChannelTail {
     this.size = 0;
     this.visible = this.last;
     this.countedBytes = 0;
+  }
+
+  /** What was pending was stored, or could not be: then its number is a hole. */
+  settle(seq: number, state: 'kept' | 'lost'): void {
+    if (seq < this.first) return;
+    const place = this.#place(seq);
+    const step = this.#steps[place]!;
+    if (step !== noStep && state === 'kept') this.#steps[place] = step & ~pending;
+    else this.#eventAt(place, seq).state = state;
   }
 
   /** Lets readers see everything up to the first event that is still being stored. True if there was anything new. */
@@ -151,25 +165,28 @@ export class ChannelTail {
 
   #stateOf(seq: number): KeptEvent['state'] {
     const place = this.#place(seq);
-    return this.#steps[place]! >= 0 ? 'kept' : (this.#entries[place] as KeptEvent).state;
+    const step = this.#steps[place]!;
+    if (step === noStep) return (this.#entries[place] as KeptEvent).state;
+    return (step & pending) === 0 ? 'kept' : 'pending';
   }
 
   #ageOf(place: number): number {
     const step = this.#steps[place]!;
-    return step >= 0 ? Math.floor(step / kinds) : (this.#entries[place] as KeptEvent).keptAt;
+    return step === noStep ? (this.#entries[place] as KeptEvent).keptAt : Math.floor(step / kinds);
   }
 
   #eventAt(place: number, seq: number): KeptEvent {
     const known = this.#steps[place]!;
-    if (known < 0) return this.#entries[place] as KeptEvent;
+    if (known === noStep) return this.#entries[place] as KeptEvent;
     const entry = this.#entries[place] as StepSource | Uint8Array;
     const source =
       entry instanceof Uint8Array
         ? this.#unpack!(entry, 8 * Math.floor(this.#weights[place]! / maxPackedWeight))
         : entry;
-    const event = new KeptEvent(this, seq, source.eventOf(known % steps), Math.floor(known / kinds), 'kept');
+    const state = (known & pending) === 0 ? 'kept' : 'pending';
+    const event = new KeptEvent(this, seq, source.eventOf(known % steps), Math.floor(known / kinds), state);
     this.#entries[place] = event;
-    this.#steps[place] = -1;
+    this.#steps[place] = noStep;
     return event;
   }
 
@@ -214,21 +231,20 @@ export class ChannelTail {
     const width = Math.max(8, length * 2);
     const empty = new Array<undefined>(width - length).fill(undefined);
     this.#entries = [...this.#entries.slice(this.#head), ...this.#entries.slice(0, this.#head), ...empty];
-    const widened = (ring: Int32Array) => {
-      const wide = new Int32Array(width);
+    const widened = <T extends Int32Array | Uint32Array>(ring: T, wide: T): T => {
       wide.set(ring.subarray(this.#head));
       wide.set(ring.subarray(0, this.#head), length - this.#head);
       return wide;
     };
-    this.#steps = widened(this.#steps);
-    this.#weights = widened(this.#weights);
+    this.#steps = widened(this.#steps, new Uint32Array(width));
+    this.#weights = widened(this.#weights, new Int32Array(width));
     this.#head = 0;
   }
 
   #dropOldest(): void {
     const step = this.#steps[this.#head]!;
     const weight = this.#weights[this.#head]!;
-    if (step < 0) this.bytes -= (this.#entries[this.#head] as KeptEvent).bytes;
+    if (step === noStep) this.bytes -= (this.#entries[this.#head] as KeptEvent).bytes;
     else this.bytes -= (step & packed) === 0 ? weight : weight % maxPackedWeight;
     this.#entries[this.#head] = undefined;
     this.#head = (this.#head + 1) & (this.#entries.length - 1);

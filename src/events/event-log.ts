@@ -98,10 +98,10 @@ export interface EventLog {
    *  producer number resolves and adds nothing. */
   append(channel: string, event: NewEvent): Promise<void> | undefined;
   /**
-   * Appends step 0 to 7 of `source` as an event that is not durable: all that is kept of it, until somebody reads, is
-   * this call. Undefined in logs that have no cheaper way than `append`.
+   * Appends step 0 to 7 of `source` as an event, and answers as `append` does: all that memory keeps of it, until somebody
+   * reads, is this call. Undefined in logs that have no cheaper way than `append`.
    */
-  appendStep?(channel: StepChannel, source: StepSource, step: number): void;
+  appendStep?(channel: StepChannel, source: StepSource, step: number, isDurable: boolean): Promise<void> | undefined;
   /** Whether something is, or was, kept in a channel or waited for: it is not asked for its history any more. Where there is `appendStep`. */
   isOpen?(channel: string): boolean;
   /** Events after a position. Answers at once, without a promise, when memory has them. */

@@ -120,15 +120,16 @@ export class EventTail {
     return kept;
   }
 
-  /** Gives a step its number; it becomes an event when it is read. */
-  addStep(channel: StepChannel, source: StepSource, step: number): void {
+  /** Gives a step its number; it becomes an event when it is read. Returns its channel, in which that number is the last. */
+  addStep(channel: StepChannel, source: StepSource, step: number, state: 'kept' | 'pending'): ChannelTail {
     let tail = channel.tail as ChannelTail | undefined;
     if (tail === undefined || tail.isForgotten) {
       tail = this.open(channel.key);
       channel.tail = tail;
     }
-    tail.pushStep(source, step, this.#age());
-    this.#added(tail, true);
+    tail.pushStep(source, step, this.#age(), state);
+    this.#added(tail, state === 'kept');
+    return tail;
   }
 
   #added(tail: ChannelTail, isKept: boolean): void {
@@ -142,8 +143,8 @@ export class EventTail {
   }
 
   /** A pending event was stored, or could not be. */
-  settle(tail: ChannelTail, event: KeptEvent, state: 'kept' | 'lost'): void {
-    event.state = state;
+  settle(tail: ChannelTail, seq: number, state: 'kept' | 'lost'): void {
+    tail.settle(seq, state);
     if (!tail.advance()) return;
     if (tail.watchers && !tail.isWakeQueued) this.#wake(tail);
     this.#trim(tail);

@@ -29,7 +29,8 @@ export function memoryEventLog(options: MemoryEventLogOptions = {}): EventLog {
     },
     appendStep(channel, source, step) {
       if (tail.isClosed) throw new HubError('unavailable', 'the event log is closed');
-      tail.addStep(channel, source, step);
+      tail.addStep(channel, source, step, 'kept');
+      return undefined;
     },
     isOpen: (channel) => tail.isOpen(channel),
     read(channel, after, limit) {

@@ -43,11 +43,9 @@ export class CommandLife {
   readonly registry: CommandRegistry;
   readonly #host: LifeHost;
   readonly #held = new Set<PendingCommand>();
-  /** Their ends were found in the store: the steps before are known to the hub that had them, if to any. */
-  readonly #foundEnded = new WeakSet<PendingCommand>();
   readonly #heldAlarm = new Alarm(() => this.#tellHeld());
   /** Steps that the store is told once what the stream brought is read: often the end is among it, and says more. */
-  readonly #toNote = new Map<PendingCommand, 'delivered' | 'started'>();
+  #toNote: PendingCommand[] = [];
   /** Wakes those that wait to ask the store again. */
   readonly #paused = new Set<() => void>();
   #isClosed = false;
@@ -90,8 +88,7 @@ export class CommandLife {
   /** A command whose steps this hub is the one to tell. */
   toTell(commandId: string): PendingCommand | undefined {
     const pending = this.registry.get(commandId);
-    const isOthers = pending && this.#host.settings.claims && this.#foundEnded.has(pending);
-    return isOthers ? undefined : pending;
+    return pending?.wasFoundEnded && this.#host.settings.claims ? undefined : pending;
   }
 
   /** A stored command as this process knows it; it may have been accepted long ago. */
@@ -100,13 +97,15 @@ export class CommandLife {
     if (known) return known;
     const { clock } = this.#host.settings;
     const monotonic = clock.monotonic() - (clock.now() - stored.acceptedAtMs);
-    const pending = new PendingCommand(stored.command, { ...stored, monotonic }, this.#overdue);
+    const { acceptedAtMs, position, last, command } = stored;
+    const channel = this.#host.clientOf(command.tenant, command.clientId)?.channel;
+    const pending = new PendingCommand(command, { acceptedAtMs, monotonic, position, last, channel }, this.#overdue);
     pending.journal = stored.sentToJournal;
     this.registry.add(pending);
     this.#host.publisher.found(pending);
     if (isTerminal(stored.last.state)) {
+      pending.wasFoundEnded = true;
       this.registry.ended(pending);
-      this.#foundEnded.add(pending);
     }
     return pending;
   }
@@ -344,15 +343,17 @@ export class CommandLife {
   #advance(pending: PendingCommand, state: 'delivered' | 'started'): void {
     this.#reach(pending, state);
     if (!pending.isQueued) return;
-    this.#toNote.set(pending, state);
-    if (this.#toNote.size === 1) queueMicrotask(() => this.#noteSteps());
+    if (this.#toNote.at(-1) === pending) return;
+    this.#toNote.push(pending);
+    if (this.#toNote.length === 1) queueMicrotask(() => this.#noteSteps());
   }
 
   #noteSteps(): void {
-    const steps = [...this.#toNote];
-    this.#toNote.clear();
-    for (const [pending, state] of steps) {
+    const steps = this.#toNote;
+    this.#toNote = [];
+    for (const pending of steps) {
       if (pending.isEnding || pending.hasEnded) continue;
+      const state = pending.isStarted ? 'started' : 'delivered';
       const atMs = this.#host.settings.clock.now();
       this.#host.settings.commands?.advance(pending.id, state, atMs, this.#signed(pending)).catch((cause: unknown) => {
         if (!this.#host.holds.isLost(cause, pending.command))

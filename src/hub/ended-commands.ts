@@ -6,9 +6,11 @@ import {
   isPackedText,
   packBytes,
   packCount,
+  packNumber,
   packTextOrNothing,
   unpackBytes,
   unpackCount,
+  unpackNumber,
   unpackTextOrNothing,
 } from '../flow/packing.ts';
 import { CommandTrail } from './command-trail.ts';
@@ -19,8 +21,8 @@ const pageBytes = 64 * 1024;
 const largestPacked = 4096;
 
 /**
- * Commands that have ended, by id. Plain live ones are kept as bytes (see `packing.ts`) and made anew for whoever asks; the
- * others stay what they are. A table of numbers says where an id may be: nearly every id that is asked for is new, and
+ * Commands that have ended, by id. Plain ones are kept as bytes (see `packing.ts`) and made anew for whoever asks; those
+ * that made progress stay what they are. A table of numbers says where an id may be: nearly every id that is asked for is new, and
  * a look into that says so.
  */
 export class EndedCommands {
@@ -121,18 +123,29 @@ export class EndedCommands {
 
 const offsetOf = (place: number): number => (8 * (place - 1)) % pageBytes;
 
-/** The end of what was written; 0 for a command that is more than a plain live one, or does not fit. */
-function pack({ command, trail, isQueued }: PendingCommand, page: Uint8Array, at: number): number {
+const isIdempotent = 1;
+const isQueued = 2;
+const wasFoundEnded = 4;
+
+/** The end of what was written; 0 for a command that has more to tell, or does not fit. */
+function pack(pending: PendingCommand, page: Uint8Array, at: number): number {
+  const { command, trail, position } = pending;
   beginPacking(page, at);
-  if (isQueued || command.whenOffline !== 'fail' || command.coalesceKey !== undefined) giveUpPacking();
+  if ((position !== undefined) !== (command.whenOffline === 'queue')) giveUpPacking();
   trail.packInto();
+  packCount(
+    (command.idempotent ? isIdempotent : 0) |
+      (position === undefined ? 0 : isQueued) |
+      (pending.wasFoundEnded ? wasFoundEnded : 0),
+  );
+  if (position !== undefined) packNumber(position);
   packTextOrNothing(command.tenant);
   packCount(command.timeoutMs);
   packCount(command.waitForConnectMs);
   packCount(command.ttlMs);
-  packCount(command.idempotent ? 1 : 0);
   packTextOrNothing(command.idempotencyKey);
   packTextOrNothing(command.orderingKey);
+  packTextOrNothing(command.coalesceKey);
   packTextOrNothing(command.traceparent);
   packBytes(command.payload.value);
   return endPacking();
@@ -141,20 +154,25 @@ function pack({ command, trail, isQueued }: PendingCommand, page: Uint8Array, at
 function unpacked(page: Uint8Array, at: number): PendingCommand {
   beginUnpacking(page, at);
   const trail = CommandTrail.unpackNext();
+  const flags = unpackCount()!;
+  const position = (flags & isQueued) === 0 ? undefined : unpackNumber();
   const command = {
     id: trail.commandId,
     tenant: unpackTextOrNothing()!,
     clientId: trail.clientId,
-    whenOffline: 'fail' as const,
+    whenOffline: position === undefined ? ('fail' as const) : ('queue' as const),
     timeoutMs: unpackCount()!,
     waitForConnectMs: unpackCount()!,
     ttlMs: unpackCount()!,
-    idempotent: unpackCount() === 1,
+    idempotent: (flags & isIdempotent) !== 0,
     idempotencyKey: unpackTextOrNothing(),
     orderingKey: unpackTextOrNothing(),
-    coalesceKey: undefined,
+    coalesceKey: unpackTextOrNothing(),
     traceparent: unpackTextOrNothing(),
     payload: { type: trail.type, value: unpackBytes() },
   };
-  return new PendingCommand(command, { acceptedAtMs: trail.acceptedAtMs, monotonic: 0, trail }, () => undefined);
+  const { acceptedAtMs } = trail;
+  const pending = new PendingCommand(command, { acceptedAtMs, monotonic: 0, position, trail }, () => undefined);
+  pending.wasFoundEnded = (flags & wasFoundEnded) !== 0;
+  return pending;
 }

@@ -36,8 +36,7 @@ export class Publisher {
     const { trail } = pending;
     const { step } = trail;
     if (step === undefined || !log.appendStep || pending.hasOpenChannel) this.#update(pending, pending.last);
-    else if (isDurable(pending, pending.state)) this.#append(pending.clientChannel.key, eventOf(pending, pending.last));
-    else log.appendStep(pending.clientChannel, trail, step);
+    else log.appendStep(pending.clientChannel, trail, step, isDurable(pending, pending.state))?.catch(this.#failed);
   }
 
   /** A stored command comes into memory, perhaps again: somebody may have opened its channel before. */

@@ -2,7 +2,7 @@ import { HubError } from '../errors.ts';
 import type { ChannelTail } from '../events/channel-tail.ts';
 import type { EventLog, EventPage, NewEvent, Position, StepChannel, StepSource } from '../events/event-log.ts';
 import type { EventTail } from '../events/event-tail.ts';
-import { type KeptEvent, storableJson } from '../events/kept-event.ts';
+import { storableJson } from '../events/kept-event.ts';
 import type { Announcement } from '../tasks/run-store.ts';
 import type { EventRow } from './event-table.ts';
 import { eventValues } from './event-values.ts';
@@ -62,20 +62,34 @@ export class SqliteEventLog implements EventLog {
     const pending = events.map(({ channel, type, atMs, dataJson }) => {
       const target = this.#tail.open(channel);
       const event = { type, atMs, durable: true, data: undefined, bytes: 0 };
-      return { target, ...this.#pend(target, event, dataJson) };
+      return { target, row: this.#pend(target, event, dataJson) };
     });
     let isWritten = false;
     try {
       isWritten = await write(pending.map(({ row }) => row));
       return isWritten;
     } finally {
-      for (const { target, kept } of pending) this.#tail.settle(target, kept, isWritten ? 'kept' : 'lost');
+      for (const { target, row } of pending) this.#tail.settle(target, row.seq, isWritten ? 'kept' : 'lost');
     }
   }
 
-  appendStep(channel: StepChannel, source: StepSource, step: number): void {
+  appendStep(channel: StepChannel, source: StepSource, step: number, isDurable: boolean): Promise<void> | undefined {
     if (this.#tail.isClosed) throw new HubError('unavailable', 'the event log is closed');
-    this.#tail.addStep(channel, source, step);
+    if (!isDurable) {
+      this.#tail.addStep(channel, source, step, 'kept');
+      return undefined;
+    }
+    const refusal = this.#thread.refusal;
+    if (refusal) return Promise.reject(refusal);
+    const event = source.eventOf(step);
+    let data: string;
+    try {
+      data = storableJson(event);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const target = this.#tail.addStep(channel, source, step, 'pending');
+    return this.#store(target, this.#rowOf(target, event, data));
   }
 
   isOpen(channel: string): boolean {
@@ -140,48 +154,59 @@ export class SqliteEventLog implements EventLog {
     } catch (error) {
       return Promise.reject(error);
     }
-    const { kept, row } = this.#pend(target, event, data);
+    const row = this.#pend(target, event, data);
     if (producer) this.#tail.hear(target, producer.id, producer.seq);
-    const stored = this.#thread.call('append', [eventValues(row), this.#now()], data.length + 256).then(
+    const written = this.#store(target, row);
+    if (!producer) return written;
+    const stored = written.then(
       () => {
-        if (producer) this.#inFlight.delete(producerKey);
-        this.#tail.settle(target, kept, 'kept');
+        this.#inFlight.delete(producerKey);
       },
       (error) => {
-        if (producer) {
-          // It may send this one again: what is on disk decides.
-          this.#inFlight.delete(producerKey);
-          target.producers?.delete(producer.id);
-        }
-        this.#tail.settle(target, kept, 'lost');
+        // It may send this one again: what is on disk decides.
+        this.#inFlight.delete(producerKey);
+        target.producers?.delete(producer.id);
         throw error;
       },
     );
-    if (producer) this.#inFlight.set(producerKey, stored);
+    this.#inFlight.set(producerKey, stored);
     return stored;
   }
 
+  /** Puts an event that has its number onto the disk, and lets readers see it then. */
+  #store(target: ChannelTail, row: EventRow): Promise<void> {
+    return this.#thread.call('append', [eventValues(row), this.#now()], row.data.length + 256).then(
+      () => this.#tail.settle(target, row.seq, 'kept'),
+      (error) => {
+        this.#tail.settle(target, row.seq, 'lost');
+        throw error;
+      },
+    );
+  }
+
   /** Gives an event its number; nobody sees it until it is settled. */
-  #pend(target: ChannelTail, event: NewEvent, data: string): { kept: KeptEvent; row: EventRow } {
-    const { type, atMs, producer, isLasting = false } = event;
+  #pend(target: ChannelTail, event: NewEvent, data: string): EventRow {
+    const { type, atMs, isLasting = false } = event;
     const kept = this.#tail.add(
       target,
       isLasting ? event : { type, atMs, durable: true, data: undefined, bytes: 0 },
       'pending',
     );
     if (!isLasting) kept.useDataJson(data);
+    return this.#rowOf(target, event, data);
+  }
+
+  /** As it goes to the disk, of the event that got the newest number of its channel. */
+  #rowOf(target: ChannelTail, { type, atMs, producer }: NewEvent, data: string): EventRow {
     return {
-      kept,
-      row: {
-        channel: target.key,
-        epoch: this.epoch,
-        seq: kept.seq,
-        type,
-        atMs,
-        data,
-        producer: producer?.id,
-        producerSeq: producer?.seq ?? 0,
-      },
+      channel: target.key,
+      epoch: this.epoch,
+      seq: target.last,
+      type,
+      atMs,
+      data,
+      producer: producer?.id,
+      producerSeq: producer?.seq ?? 0,
     };
   }
 

@@ -19,6 +19,7 @@ export interface StoreThreadOptions extends ThreadOptions {
 }
 
 interface Waiting {
+  readonly id: number;
   readonly resolve: (value: never) => void;
   readonly reject: (error: HubError) => void;
   readonly bytes: number;
@@ -31,7 +32,8 @@ const answersPerTurn = 8;
 export class StoreThread {
   readonly #worker: Worker;
   readonly #options: StoreThreadOptions;
-  readonly #waiting = new Map<number, Waiting>();
+  /** In the order of the calls, which is that of the answers. */
+  readonly #waiting = new Deque<Waiting>();
   readonly #answers = new Deque<Answer>();
   #batch: Call[] = [];
   #nextId = 1;
@@ -101,7 +103,7 @@ export class StoreThread {
     if (overload) return Promise.reject(overload);
     return new Promise((resolve, reject) => {
       const id = this.#nextId++;
-      this.#waiting.set(id, { resolve, reject, bytes });
+      this.#waiting.push({ id, resolve, reject, bytes });
       this.#waitingBytes += bytes;
       this.#batch.push([id, operation, args]);
       if (this.#batch.length === 1) setImmediate(() => this.#flush());
@@ -139,14 +141,16 @@ export class StoreThread {
   }
 
   /** A few answers in one turn of the event loop: what comes of a hundred would keep live streams waiting. */
-  readonly #tell = (): void => {
-    for (let count = answersPerTurn; count > 0; count--) {
+  readonly #tell = (most = answersPerTurn): void => {
+    for (let count = most; count > 0; count--) {
       const answer = this.#answers.shift();
       if (!answer) return;
       const [id, value, error] = answer;
-      const waiting = this.#waiting.get(id);
-      if (!waiting) continue;
-      this.#waiting.delete(id);
+      if (this.#waiting.first?.id !== id) {
+        this.#onEnd(`the thread of the store has answered call ${id} out of its turn`);
+        return;
+      }
+      const waiting = this.#waiting.shift()!;
       this.#waitingBytes -= waiting.bytes;
       if (error) waiting.reject(errorOf(error));
       else waiting.resolve(value as never);
@@ -165,8 +169,10 @@ export class StoreThread {
   #onEnd(reason: string): void {
     if (this.#ended) return;
     this.#ended = new HubError('unavailable', reason);
+    // What the thread has answered is done.
+    this.#tell(this.#answers.size);
     if (!this.#closing) this.#options.observe({ kind: 'disk-failed', state: 'broken', reason });
-    for (const waiting of this.#waiting.values()) waiting.reject(this.#ended);
+    for (const waiting of this.#waiting) waiting.reject(this.#ended);
     this.#waiting.clear();
     this.#batch = [];
     this.#waitingBytes = 0;

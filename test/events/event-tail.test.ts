@@ -136,11 +136,11 @@ test('nothing is seen before an earlier event of its channel is stored, and a lo
   const pending = [1, 2, 3].map((n) => tail.add(channel, newEvent(n), 'pending'));
   tail.add(channel, newEvent(4), 'kept');
   const seen = () => tail.read('t/a', { epoch: 7, seq: 0 }, 10).events.map(numberOf);
-  tail.settle(channel, pending[1]!, 'kept');
+  tail.settle(channel, pending[1]!.seq, 'kept');
   expect(seen()).toEqual([]);
-  tail.settle(channel, pending[0]!, 'kept');
+  tail.settle(channel, pending[0]!.seq, 'kept');
   expect(seen()).toEqual([1, 2]);
-  tail.settle(channel, pending[2]!, 'lost');
+  tail.settle(channel, pending[2]!.seq, 'lost');
   expect(seen()).toEqual([1, 2]);
   expect(tail.read('t/a', { epoch: 7, seq: 2 }, 10)).toMatchObject({
     gap: { kind: 'gap', epoch: 7, from: 3, to: 3 },

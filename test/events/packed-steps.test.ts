@@ -61,7 +61,7 @@ test('steps are told as they came, whether their source is packed by then or not
         lanes[lane] = at;
         at.step++;
         at.source.isOver = at.step === 3;
-        tail.addStep(steps, at.source, at.step);
+        tail.addStep(steps, at.source, at.step, 'kept');
         told.push(`${at.name}.${at.step}`);
         weights.push(160 + at.source.bytesOf(at.step));
         if (at.step === 3) delete lanes[lane];
@@ -80,15 +80,63 @@ test('steps go on in a channel that the log had forgotten, above every number th
   const tail = new EventTail(1, { maxChannels: 2, maxAgeMs: Number.POSITIVE_INFINITY });
   const steps = new StepChannel('default/a');
   const ended = (name: number): Source => Object.assign(new Source(name, 10), { isOver: true });
-  for (let name = 1; name <= 3; name++) tail.addStep(steps, ended(name), 3);
+  for (let name = 1; name <= 3; name++) tail.addStep(steps, ended(name), 3, 'kept');
   const forgotten = tail.open('default/a');
   for (const other of ['default/b', 'default/c', 'default/d', 'default/e']) tail.open(other);
   expect(tail.find('default/a')).toBe(undefined);
   expect([forgotten.size, forgotten.at(1)]).toEqual([0, undefined]);
-  tail.addStep(steps, ended(4), 3);
+  tail.addStep(steps, ended(4), 3, 'kept');
   const { events } = tail.read('default/a', tail.end('default/a'), 10);
   expect(events).toEqual([]);
   const page = tail.read('default/a', { epoch: 1, seq: 3 }, 10);
   expect(page.events.map((event) => JSON.parse(event.dataJson()))).toEqual(['4.3']);
+  tail.close();
+});
+
+test('steps that are being stored are seen in their order once they are, packed or not, and a lost one is a gap', () => {
+  const tail = new EventTail(1, { ringEvents: 50, maxAgeMs: Number.POSITIVE_INFINITY });
+  const steps = new StepChannel('default/a');
+  const turn = fc.record({ isPending: fc.boolean(), isOver: fc.boolean(), isLost: fc.boolean(), reads: fc.boolean() });
+  fc.assert(
+    fc.property(fc.array(turn, { maxLength: 40 }), fc.infiniteStream(fc.nat()), (turns, draws) => {
+      const first = tail.end(steps.key).seq + 1;
+      const open = new Map<number, boolean>();
+      const lost = new Set<number>();
+      const told = new Map<number, string>();
+      let name = 0;
+      const look = (): void => {
+        const visible = Math.min(...open.keys(), first + told.size) - 1;
+        const seen: number[] = [];
+        for (let after = { epoch: 1, seq: first - 1 }; ; ) {
+          const { events, next, atEnd } = tail.read(steps.key, after, 7);
+          for (const event of events) expect(JSON.parse(event.dataJson())).toBe(told.get(event.seq));
+          seen.push(...events.map(({ seq }) => seq));
+          after = next;
+          if (atEnd) break;
+        }
+        const due = [...told.keys()].filter((seq) => seq <= visible && !lost.has(seq));
+        expect(seen).toEqual(due);
+      };
+      const settleOne = (): void => {
+        const [seq, isLost] = [...open][draws.next().value! % open.size]!;
+        open.delete(seq);
+        if (isLost) lost.add(seq);
+        tail.settle(tail.find(steps.key)!, seq, isLost ? 'lost' : 'kept');
+      };
+      for (const { isPending, isOver, isLost, reads } of turns) {
+        const source = Object.assign(new Source(++name, 10), { isOver });
+        const { last } = tail.addStep(steps, source, isOver ? 3 : 1, isPending ? 'pending' : 'kept');
+        told.set(last, `${name}.${isOver ? 3 : 1}`);
+        if (isPending) open.set(last, isLost);
+        if (open.size > 0 && draws.next().value! % 2 === 0) settleOne();
+        if (reads) look();
+      }
+      while (open.size > 0) {
+        settleOne();
+        look();
+      }
+      look();
+    }),
+  );
   tail.close();
 });

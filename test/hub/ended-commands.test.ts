@@ -7,7 +7,12 @@ import { testCommand } from '../../src/testing/index.ts';
 type End = { result: Uint8Array } | { code: string; message: string };
 
 function ended(some: Partial<Command>, end: End, progress = false): PendingCommand {
-  const pending = new PendingCommand(testCommand(some), { acceptedAtMs: 1_000, monotonic: 0 }, () => undefined);
+  const position = some.whenOffline === 'queue' ? 2 ** 40 + 1 : undefined;
+  const pending = new PendingCommand(
+    testCommand(some),
+    { acceptedAtMs: 1_000, monotonic: 0, position },
+    () => undefined,
+  );
   const base = { commandId: pending.id, clientId: pending.command.clientId };
   pending.reach('sent', 1_001);
   pending.reach('started', 1_003);
@@ -20,13 +25,14 @@ function ended(some: Partial<Command>, end: End, progress = false): PendingComma
   return pending;
 }
 
-const seen = ({ command, acceptedAtMs, last, state, hasEnded, ...pending }: PendingCommand) => ({
+const seen = ({ command, acceptedAtMs, last, state, hasEnded, position, wasFoundEnded }: PendingCommand) => ({
   command: { ...command, payload: { ...command.payload, value: [...command.payload.value] } },
   acceptedAtMs,
   last,
   state,
   hasEnded,
-  isQueued: pending.position !== undefined,
+  position,
+  wasFoundEnded,
 });
 
 const kinds: [string, PendingCommand][] = [
@@ -51,6 +57,17 @@ const kinds: [string, PendingCommand][] = [
       { result: new Uint8Array(100) },
     ),
   ],
+  [
+    'every option of a queued one',
+    ended(
+      { id: 'q', whenOffline: 'queue', idempotencyKey: 'k', orderingKey: 'o', coalesceKey: 'c', ttlMs: 8 },
+      { result: new Uint8Array(100) },
+    ),
+  ],
+  [
+    'an end that was found in the store',
+    Object.assign(ended({ id: 'w', whenOffline: 'queue' }, { code: 'x', message: '' }), { wasFoundEnded: true }),
+  ],
   ['progress', ended({ id: 'f' }, { result: new Uint8Array(1) }, true)],
   [
     'a large payload',
@@ -68,13 +85,16 @@ test.each(kinds)('a command with %s comes back as it was, with its history', (_,
   expect([...commands].map(({ id }) => id)).toEqual([pending.id]);
 });
 
-test('a plain one is not kept as an object, one with progress is', () => {
+test('a plain one is not kept as an object, live or queued; one with progress is', () => {
   const commands = new EndedCommands();
   const plain = ended({ id: 'plain' }, { result: new Uint8Array(1) });
+  const queued = ended({ id: 'queued', whenOffline: 'queue' }, { result: new Uint8Array(1) });
   const told = ended({ id: 'told' }, { result: new Uint8Array(1) }, true);
   commands.add(plain);
+  commands.add(queued);
   commands.add(told);
   expect(commands.get('plain', plain.hash)).not.toBe(plain);
+  expect(commands.get('queued', queued.hash)).not.toBe(queued);
   expect(commands.get('told', told.hash)).toBe(told);
 });
 

@@ -60,6 +60,14 @@ test('closing twice is closing once', async () => {
   expect(await write).toMatchObject({ kind: 'stored' });
 });
 
+test('what was asked for before a close is done and answered, however much it is', async () => {
+  const store = await openSqlite({ directory: emptyDirectory() });
+  const writes = Array.from({ length: 5000 }, () => store.commands.add(queuedCommand(), addOptions()));
+  await store.close();
+  const outcomes = await Promise.allSettled(writes);
+  expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(5000);
+});
+
 test('a database of an older version is brought up to date, with what is in it', async () => {
   const directory = emptyDirectory();
   const old = new Sqlite(databaseOf(directory));
