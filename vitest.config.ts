@@ -7,6 +7,7 @@ const common = {
   teardownTimeout: 10_000,
   // A test that passes the second time has not passed.
   retry: 0,
+  expect: { poll: { timeout: 20_000, interval: 20 } },
 };
 
 /** Suites that start processes or a browser: one file at a time, after the others, so that they have the machine. */

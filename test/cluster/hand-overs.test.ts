@@ -1,6 +1,7 @@
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { CommandUpdate } from '../../src/protocol/command.ts';
 import { collect, type ScriptedDevice, scriptedDevice, testCommand } from '../../src/testing/index.ts';
+import { eventually } from '../support/eventually.ts';
 import { states, TestCluster, type TestNode } from './cluster.ts';
 
 let cluster: TestCluster;
@@ -64,7 +65,7 @@ test('a device that moves on while its live commands are being handed over finds
   const ends: Promise<CommandUpdate[]>[] = [];
   for (const [i, command] of commands.entries()) {
     ends.push(collect([a, b, c, a][i]!.road.send(command)));
-    await vi.waitFor(() => a.hub.get('default', command.id));
+    await eventually(() => a.hub.get('default', command.id));
   }
   await first.device.command(2);
   const begun = commands[0]!.id;
@@ -145,7 +146,7 @@ test('what is handed over too late is let go of, and its caller is told by the n
   await isAsked;
   await cluster.soon(third.welcome, 100);
   answer.give();
-  await vi.waitFor(async () => expect(await inHand(b)).toEqual([command.id]));
+  await eventually(async () => expect(await inHand(b)).toEqual([command.id]));
   third.device.succeed(command.id);
   const told = await cluster.soon(updates);
   await cluster.clock.advance(4000);

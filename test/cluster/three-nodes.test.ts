@@ -1,8 +1,9 @@
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { memoryClientDirectory } from '../../src/cluster/index.ts';
 import type { CommandUpdate } from '../../src/protocol/command.ts';
 import { GoodbyeReason } from '../../src/protocol/gen/signalbox/v1/device.ts';
 import { collect, type ScriptedDevice, scriptedDevice, testCommand } from '../../src/testing/index.ts';
+import { eventually } from '../support/eventually.ts';
 import { connect, states, TestCluster, type TestNode } from './cluster.ts';
 
 let cluster: TestCluster;
@@ -64,7 +65,7 @@ test('what the old node had not sent, or the device had not begun, the new node 
   const ends: Promise<CommandUpdate[]>[] = [];
   for (const [i, command] of commands.entries()) {
     ends.push(collect([a, b, c, a][i]!.road.send(command)));
-    await vi.waitFor(() => a.hub.get('default', command.id));
+    await eventually(() => a.hub.get('default', command.id));
   }
   await first.command(2);
   first.cut();
@@ -107,7 +108,7 @@ test('a cancel that was asked for goes along', async () => {
 test('a queued command for a client that is away goes by whatever node it comes to, and all callers hear of it', async () => {
   const command = testCommand({ whenOffline: 'queue' });
   const sent = collect(a.road.send(command));
-  await vi.waitFor(async () => expect(await cluster.commands.get(command.id)).toBeDefined());
+  await eventually(async () => expect(await cluster.commands.get(command.id)).toBeDefined());
   const watched = collect(b.road.watch('default', command.id));
   const device = await connect(c);
   expect((await device.command()).id).toBe(command.id);
@@ -123,7 +124,7 @@ test('queued commands keep their order over a move, and each is run once', async
   const ends: Promise<CommandUpdate[]>[] = [];
   for (const [i, command] of commands.entries()) {
     ends.push(collect([a, b, c][i % 3]!.road.send(command)));
-    await vi.waitFor(async () => expect(await cluster.commands.get(command.id)).toBeDefined());
+    await eventually(async () => expect(await cluster.commands.get(command.id)).toBeDefined());
   }
   const done: string[] = [];
   const run = async (device: ScriptedDevice, count: number): Promise<void> => {
@@ -136,7 +137,7 @@ test('queued commands keep their order over a move, and each is run once', async
   await run(first, 4);
   // The end of each is stored before the device is told so.
   for (const { id } of commands.slice(0, 4))
-    await vi.waitFor(async () => expect((await cluster.commands.get(id))?.last.state).toBe('succeeded'));
+    await eventually(async () => expect((await cluster.commands.get(id))?.last.state).toBe('succeeded'));
   first.cut();
   await run(await connect(b), 5);
   for (const end of ends) expect(states(await cluster.soon(end)).at(-1)).toBe('succeeded');
@@ -259,7 +260,7 @@ test('a cancelled command that was not sent is never sent, on whatever node its 
   for (let round = 0; round < 20; round++) {
     const command = testCommand({ clientId: `pump-${round}`, whenOffline: 'queue' });
     const updates = collect(a.road.send(command));
-    await vi.waitFor(async () => expect(await cluster.commands.get(command.id)).toBeDefined());
+    await eventually(async () => expect(await cluster.commands.get(command.id)).toBeDefined());
     const device = scriptedDevice(b.hub);
     const hello = device.hello({ clientId: `pump-${round}` });
     for (let turn = 0; turn < round; turn++) await Promise.resolve();

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type {
   ClaimOptions,
   ClientClaim,
@@ -7,6 +7,7 @@ import type {
   ClientKey,
   NodeInfo,
 } from '../../src/cluster/client-directory.ts';
+import { eventually } from '../support/eventually.ts';
 
 /** What a suite runs on. Two ends of one directory, as two nodes have them (they may be one object). */
 export interface DirectoryUnderTest {
@@ -230,12 +231,14 @@ export function clientDirectoryContract(name: string, create: () => Promise<Dire
       const heard: string[] = [];
       const letGo = a.onTaken('a-1', ({ tenant, clientId }, epoch) => heard.push(`${tenant}/${clientId} ${epoch}`));
       // A subscription may take a moment to be there.
-      await vi.waitFor(async () => {
+      let last = 0;
+      await eventually(async () => {
         await claimed(a, 'a-1');
-        await claimed(b, 'b-1');
+        last = (await claimed(b, 'b-1')).epoch;
         await under.pass(20);
         expect(heard).not.toEqual([]);
-      }, 5000);
+      });
+      await eventually(() => expect(heard.at(-1)).toBe(`default/pump-7 ${last}`));
       const other = b.onTaken('b-1', (_, epoch) => heard.push(`b ${epoch}`));
       await claimed(b, 'b-1');
       const release = await claimed(b, 'b-1');
@@ -244,7 +247,7 @@ export function clientDirectoryContract(name: string, create: () => Promise<Dire
       await claimed(a, 'a-1');
       heard.length = 0;
       const { epoch } = await claimed(b, 'b-1');
-      await vi.waitFor(() => expect(heard).toEqual([`default/pump-7 ${epoch}`]));
+      await eventually(() => expect(heard).toEqual([`default/pump-7 ${epoch}`]));
       letGo();
       other();
       await claimed(a, 'a-1');
@@ -257,17 +260,18 @@ export function clientDirectoryContract(name: string, create: () => Promise<Dire
       const heard: ClientEntry[] = [];
       const letGo = b.onChange('default', (client) => heard.push(client));
       // A subscription may take a moment to be there.
-      await vi.waitFor(async () => {
-        await claimed(a, 'a-1', pump('pump-0'));
+      let last = 0;
+      await eventually(async () => {
+        last = (await claimed(a, 'a-1', pump('pump-0'))).epoch;
         await under.pass(20);
         expect(heard).not.toEqual([]);
-      }, 5000);
-      await under.pass(20);
+      });
+      await eventually(() => expect(heard.at(-1)?.epoch).toBe(last));
       heard.length = 0;
       const { epoch } = await claimed(a, 'a-1');
       await claimed(a, 'a-1', pump('pump-7', { tenant: 'acme' }));
       await a.release('a-1', pump(), epoch);
-      await vi.waitFor(() => expect(heard.map(({ instance }) => instance)).toEqual(['a-1', undefined]));
+      await eventually(() => expect(heard.map(({ instance }) => instance)).toEqual(['a-1', undefined]));
       expect(heard[0]).toMatchObject({ ...pump(), epoch });
       letGo();
       await claimed(a, 'a-1');

@@ -1,6 +1,7 @@
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Authenticator, Principal, Scope } from '../../src/auth/principal.ts';
 import { HubError } from '../../src/errors.ts';
+import { eventually } from '../support/eventually.ts';
 import { rig, watch } from './support.ts';
 
 const people: Record<string, Partial<Omit<Principal, 'scopes'>> & { scopes: Scope[] }> = {
@@ -106,7 +107,7 @@ test("a cookie opens streams for the gateway's own pages only", async () => {
   expect((await fetch(`${at.url}/v1/clients`, { headers: { cookie } })).status).toBe(401);
   const post = await fetch(`${at.url}/v1/tickets`, { method: 'POST', headers: { cookie } });
   expect(post.status).toBe(401);
-  await vi.waitFor(() => expect(at.gateway.openStreams).toBe(0));
+  await eventually(() => expect(at.gateway.openStreams).toBe(0));
 });
 
 test.each([['Basic YTpi'], ['Bearer'], ['Bearer a b'], ['bearer:ann']])(

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, onTestFinished, test, vi } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { openAuthenticator } from '../../src/auth/open-authenticator.ts';
 import { memoryEventLog } from '../../src/events/memory-event-log.ts';
 import { serveGateway } from '../../src/gateway/index.ts';
@@ -9,6 +9,7 @@ import { Hub } from '../../src/hub/hub.ts';
 import { memoryCommandStore } from '../../src/hub/memory-command-store.ts';
 import { openSqlite } from '../../src/sqlite/index.ts';
 import { scriptedDevice } from '../../src/testing/index.ts';
+import { eventually } from '../support/eventually.ts';
 import { watch } from './support.ts';
 
 async function house(storeDirectory?: string) {
@@ -42,7 +43,7 @@ test('with a real hub: a browser sees the device come, its command run, and what
   await device.hello();
   expect([(await page.event()).name, (await page.event()).name]).toEqual(['client.connected', 'client.connected']);
   const answer = send(at.url, {});
-  await vi.waitFor(() => expect(device.commands).toHaveLength(1));
+  await eventually(() => expect(device.commands).toHaveLength(1));
   const { id } = device.commands[0]!;
   device.succeed(id, { type: 'test.Done', value: new Uint8Array([7]) });
   const response = await answer;

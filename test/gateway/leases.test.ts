@@ -5,6 +5,7 @@ import { HubError } from '../../src/errors.ts';
 import type { GatewayFact } from '../../src/gateway/index.ts';
 import { memoryLeaseStore, StreamLeases } from '../../src/leases/index.ts';
 import { virtualClock } from '../../src/testing/index.ts';
+import { eventually } from '../support/eventually.ts';
 import { type Rig, rig, watch } from './support.ts';
 
 /** The bearer is the subject; before an `@`, the tenant is behind it. */
@@ -46,11 +47,11 @@ test('a user has only so many event streams, and is told how long to wait for a 
     expect(readers.at(-1)!.response.status).toBe(200);
   }
   readers[0]!.leave();
-  await vi.waitFor(async () => expect(await leases.count('ann')).toBe(1));
+  await eventually(async () => expect(await leases.count('ann')).toBe(1));
   readers.push(await open(at, 'ann'));
   expect(readers.at(-1)!.response.status).toBe(200);
   for (const reader of readers) reader.leave();
-  await vi.waitFor(async () => expect(await leases.count('ann')).toBe(0));
+  await eventually(async () => expect(await leases.count('ann')).toBe(0));
 });
 
 test('the limit holds over all gateways that share a store', async () => {
@@ -61,7 +62,7 @@ test('the limit holds over all gateways that share a store', async () => {
   const reader = await open(here, 'ann');
   expect((await open(there, 'ann')).response.status).toBe(429);
   reader.leave();
-  await vi.waitFor(async () => expect(await b.count('ann')).toBe(0));
+  await eventually(async () => expect(await b.count('ann')).toBe(0));
   const next = await open(there, 'ann');
   expect(next.response.status).toBe(200);
   next.leave();
@@ -93,7 +94,7 @@ test('what opens no stream takes no lease: HEAD, a foreign page, a foreign name,
   const { commandId } = (await sent.json()) as { commandId: string };
   const reader = await open(at, 'ann', `/v1/commands/${commandId}/events`);
   const last = (await reader.rest()).at(-1)!.id;
-  await vi.waitFor(async () => expect(await leases.count('ann')).toBe(0));
+  await eventually(async () => expect(await leases.count('ann')).toBe(0));
   acquire.mockClear();
   const ended = await fetch(`${at.url}/v1/commands/${commandId}/events?last_event_id=${last}`, as('ann'));
   expect(ended.status).toBe(204);
@@ -121,10 +122,10 @@ test('a command whose stream would be one too many is not sent', async () => {
   expect((await send('ann')).response.status).toBe(429);
   expect(at.hub.sent).toEqual([]);
   reader.leave();
-  await vi.waitFor(async () => expect(await leases.count('ann')).toBe(0));
+  await eventually(async () => expect(await leases.count('ann')).toBe(0));
   const updates = (await (await send('ann')).rest()).map(({ name }) => name);
   expect(updates).toContain('command.succeeded');
-  await vi.waitFor(async () => expect(await leases.count('ann')).toBe(0));
+  await eventually(async () => expect(await leases.count('ann')).toBe(0));
   // A command that is refused gives its place back, too.
   at.hub.script = async function* () {
     yield* [];
@@ -143,7 +144,7 @@ test('a stream whose lease is lost says so and ends', async () => {
   await store.release('default/ann', held!.id);
   await clock.advance(60_000);
   expect((await reader.rest()).at(-1)).toMatchObject({ name: 'hub.lease-lost', data: '{}' });
-  await vi.waitFor(() =>
+  await eventually(() =>
     expect(facts).toContainEqual(expect.objectContaining({ kind: 'stream-closed', reason: 'lease-lost' })),
   );
 });
@@ -174,5 +175,5 @@ test('where the leases cannot be asked, a stream is refused with 503, and open o
   expect((await reader.event()).name).toBe('x');
   isAway = false;
   reader.leave();
-  await vi.waitFor(async () => expect(await leases.count('ann')).toBe(0));
+  await eventually(async () => expect(await leases.count('ann')).toBe(0));
 });

@@ -7,7 +7,8 @@ import { request as httpsRequest } from 'node:https';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { eventually } from '../support/eventually.ts';
 import { raw, rig } from './support.ts';
 import { WsClient } from './ws-client.ts';
 
@@ -74,7 +75,7 @@ test('with TLS it speaks HTTP/2: streams and requests share one connection', asy
   const stream = await ask2(session, { ':path': '/v1/events?channel=client.pump-7&channel=fleet' });
   expect(stream.headers['content-type']).toBe('text/event-stream; charset=utf-8');
   at.append('client.pump-7', 'tick', 1);
-  await vi.waitFor(() => expect(stream.text).toContain('event: tick'));
+  await eventually(() => expect(stream.text).toContain('event: tick'));
   const sent = await ask2(
     session,
     { ':path': '/v1/clients/pump-7/commands', ':method': 'POST', 'content-type': 'application/json' },
@@ -82,9 +83,9 @@ test('with TLS it speaks HTTP/2: streams and requests share one connection', asy
   );
   await sent.ended;
   expect([sent.status, JSON.parse(sent.text).state]).toEqual([200, 'succeeded']);
-  await vi.waitFor(() => expect(stream.text).toContain('event: command.succeeded'));
+  await eventually(() => expect(stream.text).toContain('event: command.succeeded'));
   stream.leave();
-  await vi.waitFor(() => expect(at.gateway.openStreams).toBe(0));
+  await eventually(() => expect(at.gateway.openStreams).toBe(0));
   session.close();
 });
 
@@ -200,7 +201,7 @@ test('close cuts what does not end in time', async () => {
   await using at = await rig();
   at.hub.list = () => new Promise(() => undefined);
   const running = fetch(`${at.url}/v1/commands`).catch(() => 'cut');
-  await vi.waitFor(async () => expect((await fetch(`${at.url}/health`)).status).toBe(200));
+  await eventually(async () => expect((await fetch(`${at.url}/health`)).status).toBe(200));
   await at.gateway.close({ timeoutMs: 50 });
   expect(await running).toBe('cut');
 });
@@ -220,10 +221,7 @@ test('an answer that nobody reads is cut, over HTTP/1.1 and HTTP/2', async () =>
     const session = secure ? connectHttp2(at.url, { ca: tls.cert }) : undefined;
     const stream = session?.request({ ':path': '/metrics' });
     stream?.on('error', () => undefined).pause();
-    await vi.waitFor(
-      () => expect(ended).toEqual(secure ? ['/metrics false', '/metrics false'] : ['/metrics false']),
-      10_000,
-    );
+    await eventually(() => expect(ended).toEqual(secure ? ['/metrics false', '/metrics false'] : ['/metrics false']));
     plain?.destroy();
     session?.destroy();
   }

@@ -6,6 +6,7 @@ import type { Authenticator } from '../../src/auth/principal.ts';
 import { memoryEventLog } from '../../src/events/memory-event-log.ts';
 import type { GatewayFact } from '../../src/gateway/index.ts';
 import { virtualClock } from '../../src/testing/index.ts';
+import { eventually } from '../support/eventually.ts';
 import { rig, type SseReader, succeed, updateOf, watch } from './support.ts';
 
 const take = async (reader: SseReader, count: number) => {
@@ -227,7 +228,7 @@ test('a stream with an idle limit ends after that time without an event', async 
   await using at = await rig({ clock, limits: { idleLimitMs: 300_000 } });
   const reader = await watch(`${at.url}/v1/events?channel=fleet`);
   const rest = reader.rest();
-  await vi.waitFor(() => expect(at.gateway.openStreams).toBe(1));
+  await eventually(() => expect(at.gateway.openStreams).toBe(1));
   await clock.advance(301_000);
   expect((await rest).at(-1)).toMatchObject({ name: 'hub.idle' });
 });
@@ -269,7 +270,7 @@ test('a browser that leaves gives its place back and cancels nothing', async () 
   expect((await reader.event()).name).toBe('command.queued');
   expect(at.gateway.openStreams).toBe(1);
   reader.leave();
-  await vi.waitFor(() => expect(at.gateway.openStreams).toBe(0));
+  await eventually(() => expect(at.gateway.openStreams).toBe(0));
   expect(facts).toContainEqual(expect.objectContaining({ kind: 'stream-closed', reason: 'left', open: 0 }));
   expect(facts).not.toContainEqual(expect.objectContaining({ kind: 'request-ended' }));
   expect(at.hub.cancelled).toEqual([]);
@@ -290,7 +291,7 @@ test('streams have a limit in all, and one for each subject', async () => {
   readers.push(await open('bob'));
   expect((await open('cat')).response.status).toBe(429);
   readers[0]!.leave();
-  await vi.waitFor(() => expect(at.gateway.openStreams).toBe(2));
+  await eventually(() => expect(at.gateway.openStreams).toBe(2));
   readers.push(await open('cat'));
   expect(readers.at(-1)!.response.status).toBe(200);
   for (const reader of readers) reader.leave();
@@ -346,7 +347,7 @@ test('a reader that never reads is parked, costs no memory, and is closed; other
   stalled.on('error', () => undefined);
   stalled.write('GET /v1/events?channel=fleet HTTP/1.1\r\nHost: localhost\r\n\r\n');
   const healthy = await watch(`${at.url}/v1/events?channel=fleet`);
-  await vi.waitFor(() => expect(at.gateway.openStreams).toBe(2));
+  await eventually(() => expect(at.gateway.openStreams).toBe(2));
   let sent = 0;
   let seen = 0;
   const big = 'x'.repeat(50_000);
@@ -387,9 +388,9 @@ test('a stream that is pipelined behind another one writes nothing into it', asy
   socket.on('data', (chunk) => {
     text += chunk;
   });
-  await vi.waitFor(() => expect(at.gateway.openStreams).toBe(1));
+  await eventually(() => expect(at.gateway.openStreams).toBe(1));
   at.append('fleet', 'tick', 1);
-  await vi.waitFor(() => expect(text).toContain('event: tick'));
+  await eventually(() => expect(text).toContain('event: tick'));
   const closed = once(socket, 'close');
   await at.gateway.close({ timeoutMs: 50 });
   await closed;

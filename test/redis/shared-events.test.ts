@@ -167,19 +167,29 @@ describeNeeding('redis', 'events of several nodes', () => {
       await sleep(100);
       const later = await again.leave();
       expect(again.seen).toEqual([]);
-      // Nobody is interested, until everybody knows.
+      // Nobody is interested, and the node where it happens knows that: what it has to tell is not kept any more.
       await until(async () => Number(await server.call('EVAL', countInterest, 0, prefix)) === 0);
-      await sleep(2000);
+      const stream = (await keys()).find((key) => key.endsWith(':s:t/client.p'))!;
+      const kept = () => server.call('XLEN', stream);
+      const early = 100;
+      await until(async () => {
+        const before = await kept();
+        a.append('t/client.p', newEvent(early));
+        await settled(a, 't/client.p');
+        return (await kept()) === before;
+      });
       a.append('t/client.p', newEvent(3));
       a.append('t/client.p', newEvent(4));
       await a.append('t/client.p', durable(5));
       a.append('t/client.p', newEvent(6));
       await settled(a, 't/client.p');
       const back = watching(c, 't/client.p', later);
-      await back.has(3);
+      await until(() => back.seen.includes(5) && back.seen.at(-1) === 'hub.gap');
       await a.append('t/client.p', durable(7));
-      await back.has(4);
-      expect(back.seen).toEqual(['hub.gap', 5, 'hub.gap', 7]);
+      await until(() => back.seen.includes(7));
+      // A node that cannot be sure that the others know of what it has skipped just now tells it once more.
+      const told = back.seen.filter((each, i) => each !== early && each !== back.seen[i - 1]);
+      expect(told).toEqual(['hub.gap', 5, 'hub.gap', 7]);
       await back.leave();
     });
 

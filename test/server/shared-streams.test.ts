@@ -1,11 +1,12 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, onTestFinished, test, vi } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { ensureSecret, mintToken } from '../../src/auth/index.ts';
 import { connectDevice } from '../../src/device/index.ts';
 import { type ServeOptions, serve } from '../../src/server/index.ts';
 import { watch } from '../gateway/support.ts';
+import { eventually } from '../support/eventually.ts';
 import { describeNeeding } from '../support/needs.ts';
 import { RedisServer, until } from '../support/redis.ts';
 
@@ -115,6 +116,6 @@ describeNeeding('redis', 'event streams of several nodes', () => {
     const next = await open(b);
     expect(next.response.status).toBe(200);
     for (const reader of [second, third, fourth, next]) reader.leave();
-    await vi.waitFor(async () => expect(await a.leases!.count('ann')).toBe(0));
+    await eventually(async () => expect(await a.leases!.count('ann')).toBe(0));
   });
 });

@@ -1,9 +1,10 @@
 import Sqlite from 'better-sqlite3';
-import { expect, onTestFinished, test, vi } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { StreamLeases } from '../../src/leases/index.ts';
 import { openSqlite } from '../../src/sqlite/index.ts';
 import { virtualClock } from '../../src/testing/index.ts';
 import { leaseStoreContract } from '../contracts/lease-store.ts';
+import { eventually } from '../support/eventually.ts';
 import { emptyDirectory, openStore } from './data-directory.ts';
 
 leaseStoreContract('SQLite', async () => {
@@ -49,7 +50,7 @@ test('ended leases of users who never come back do not stay on the disk', async 
   const db = new Sqlite(`${directory}/signalbox.db`, { readonly: true });
   onTestFinished(() => void db.close());
   const kept = db.prepare('SELECT key FROM leases').pluck();
-  await vi.waitFor(() => expect(kept.all()).toEqual(['t/bob']));
+  await eventually(() => expect(kept.all()).toEqual(['t/bob']));
 });
 
 test('leases of streams can be kept in SQLite', async () => {

@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { redisServerPath } from '../../scripts/debian.ts';
+import { freePort } from './free-port.ts';
 
 export interface RedisServerOptions {
   /** Settings of redis.conf. Default: as Signalbox wants it (`appendonly yes`, `maxmemory-policy noeviction`). */
@@ -214,15 +214,6 @@ export async function until(isSo: () => Promise<boolean> | boolean, withinMs = 2
     if (performance.now() > end) throw new Error(`not so within ${withinMs} ms: ${isSo}`);
     await sleep(20);
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 // A test run that is ended in the middle leaves no server behind.
