@@ -22,22 +22,27 @@ export class ChannelInterest {
   readonly #skipped = new Map<string, Skips>();
   /** When something was last skipped in channels that are not remembered any more. */
   #skippedBefore = 0;
+  /** The channel that was forgotten last, if Redis does not know of all that was skipped there. */
+  #untold: string | undefined;
 
   has(channel: string): boolean {
     return this.#since.has(channel);
   }
 
   /**
-   * Hears that a channel is wanted. `isNew`: that was not known. `hasHole`: something may have been skipped since then,
-   * as the word had to travel, and has to be told.
+   * Hears that a channel is wanted. `isNew`: that was not known. `hasHole`: something may have been skipped that has to
+   * be told: since then, as the word had to travel; or before, and Redis has told of no hole when the interest began (a
+   * half says that it has): another node's event had used up what this one had said of its first skip.
    */
   learn(channel: string, since: number): { isNew: boolean; hasHole: boolean } {
     const known = this.#since.get(channel);
     if (known !== undefined && known >= since) return { isNew: false, hasHole: false };
     this.#since.set(channel, since);
-    const skippedAt = this.#skipped.get(channel)?.at ?? this.#skippedBefore;
+    const skips = this.#skipped.get(channel);
     this.#skipped.delete(channel);
-    return { isNew: true, hasHole: skippedAt >= since };
+    const isTold = !Number.isInteger(since);
+    const hasHole = (skips?.at ?? this.#skippedBefore) >= Math.floor(since) || (skips?.isMore === true && !isTold);
+    return { isNew: true, hasHole };
   }
 
   /** Takes over who is wanted now; the others are not any more. */
@@ -56,11 +61,20 @@ export class ChannelInterest {
     this.#skipped.delete(channel);
     this.#skipped.set(channel, { at, toldAt: at, isMore: false });
     if (this.#skipped.size > maxSkipped)
-      for (const oldest of this.#skipped.keys()) {
-        this.forgetSkips(oldest);
+      for (const [oldest, skips] of this.#skipped) {
+        this.#skippedBefore = Math.max(this.#skippedBefore, skips.at);
+        if (skips.isMore) this.#untold = oldest;
+        this.#skipped.delete(oldest);
         break;
       }
     return true;
+  }
+
+  /** The channel that the last skip took the place of, where Redis has to be told of that one, too. */
+  takeUntold(): string | undefined {
+    const untold = this.#untold;
+    this.#untold = undefined;
+    return untold;
   }
 
   /** An event is about to be kept. True when Redis has to be told first that something before it was skipped. */
@@ -71,19 +85,21 @@ export class ChannelInterest {
     return skips.isMore;
   }
 
-  /** What Redis was told of the skips in a channel may be out of date, or have been lost: the next one is told. */
-  forgetSkips(channel: string): void {
-    this.#skippedBefore = Math.max(this.#skippedBefore, this.#skipped.get(channel)?.at ?? 0);
-    this.#skipped.delete(channel);
+  /** What Redis was told of the skips in a channel may be out of date, or have been lost: it is told again. */
+  doubt(channel: string): void {
+    const skips = this.#skipped.get(channel);
+    if (!skips) return;
+    skips.toldAt = Number.NEGATIVE_INFINITY;
+    skips.isMore = true;
   }
 
   /** The same of all channels. */
-  forgetAllSkips(): void {
-    for (const channel of [...this.#skipped.keys()]) this.forgetSkips(channel);
+  doubtAll(): void {
+    for (const channel of this.#skipped.keys()) this.doubt(channel);
   }
 
   clear(): void {
     this.#since.clear();
-    this.forgetAllSkips();
+    this.doubtAll();
   }
 }

@@ -5,7 +5,7 @@ import { script } from './connection.ts';
 //   P shard      hash: epoch, forgotten (highest number of a channel forgotten in it), bytes (of all channels)
 //   P channels   sorted set: channel -> ms at which something was last appended
 //   P interest   sorted set: channel -> ms until which somebody wants to know what happens in it
-//   P since      sorted set: channel -> ms at which that interest began
+//   P since      sorted set: channel -> ms at which that interest began, and a half if readers knew then of all holes
 //   P w:WRITER   number of the last batch of a writer, so that a batch that is sent again adds nothing
 //   P c:CHANNEL  hash: epoch, base, last, bytes, oldest (ms), skipped (there is a hole before what is kept next)
 //   P s:CHANNEL  stream: entries EPOCH-SEQ with t(ype), a(t), d(ata), k(ept, ms). A number without entry is a hole
@@ -92,11 +92,13 @@ end
 -- Somebody wants to know what happens here, for ttl ms. Answers since when that is so without a break.
 local function want(channel, ttl)
   local since = isWanted(channel) and redis.call('ZSCORE', P .. 'since', channel)
+  local isKnown = find(channel)
   local m = open(channel)
   if not since then
-    since = now
-    redis.call('ZADD', P .. 'since', now, channel)
-    redis.call('PUBLISH', wakes .. 'interest', int(now) .. ' ' .. channel)
+    -- What was skipped before anybody has a place here is nobody's loss.
+    since = string.format('%.1f', (m.skipped or not isKnown) and now + 0.5 or now)
+    redis.call('ZADD', P .. 'since', since, channel)
+    redis.call('PUBLISH', wakes .. 'interest', since .. ' ' .. channel)
     if m.skipped then
       m.skipped = false
       m.last = m.last + 1
@@ -104,7 +106,7 @@ local function want(channel, ttl)
     end
   end
   redis.call('ZADD', P .. 'interest', 'GT', now + ttl, channel)
-  return tonumber(since)
+  return since
 end
 
 local function tell(channel, m)
@@ -246,7 +248,7 @@ return answer
  */
 export const lookScript = script(`${prelude}
 local channel, ttl, limit, maxBytes = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local since = 0
+local since = '0'
 if ttl > 0 then since = want(channel, ttl) end
 local m = find(channel)
 local base, last = forgotten(), nil

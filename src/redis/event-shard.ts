@@ -107,6 +107,10 @@ export class EventShard {
   push(step: Step): void {
     if (step.kind !== 'skip' && step.kind !== 'hole' && this.interest.isHoleBefore(step.channel))
       this.push({ kind: 'skip', channel: step.channel });
+    if (step.kind === 'skip') {
+      const untold = this.interest.takeUntold();
+      if (untold !== undefined) this.push({ kind: 'skip', channel: untold });
+    }
     this.#waiting.push(step);
     this.#waitingBytes += 200 + (step.data?.length ?? 0);
     this.#pushed++;
@@ -184,7 +188,7 @@ export class EventShard {
       } catch (thrown) {
         const error = thrown instanceof HubError ? thrown : new HubError('internal', String(thrown), { cause: thrown });
         for (const { kind, channel, settle } of steps) {
-          if (kind === 'skip') this.interest.forgetSkips(channel);
+          if (kind === 'skip') this.interest.doubt(channel);
           this.lost(channel);
           settle?.(error);
         }

@@ -89,7 +89,7 @@ export class EventSweep {
     const { epoch, now, rest } = await shard.call(sweepScript, args);
     const [fresh, lasts] = rest as [Buffer[], number[]];
     // Interest may have come and gone unheard.
-    if (clock.monotonic() - shard.sweptAt > interestMs / 2) shard.interest.forgetAllSkips();
+    if (clock.monotonic() - shard.sweptAt > interestMs / 2) shard.interest.doubtAll();
     shard.sweptAt = clock.monotonic();
     shard.heardUntil = now;
     const wanted = new Map<string, number>();

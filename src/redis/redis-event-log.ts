@@ -109,7 +109,7 @@ export class RedisEventLog implements EventLog {
     const { subscriber } = this.#options;
     this.#releases.push(
       subscriber.subscribe(`${this.#wakes}interest`, (message) => {
-        const [, since, channel] = /^(\d+) (.*)$/s.exec(message) ?? [];
+        const [, since, channel] = /^([\d.]+) (.*)$/s.exec(message) ?? [];
         if (channel !== undefined) this.#learn(this.#shardOf(channel), channel, Number(since));
       }),
       subscriber.onResumed(() => void this.#sweep.now()),
@@ -233,7 +233,8 @@ export class RedisEventLog implements EventLog {
       const isKnown = this.#watched.has(channel) && shard.interest.has(channel);
       const args = [channel, isKnown ? 0 : this.#interestMs, after.epoch, after.seq, count, readBytes];
       const { epoch, rest } = await shard.call(lookScript, args);
-      const [base, last, since, entries] = rest as [number, number, number, Buffer[]];
+      const [base, last, wantedSince, entries] = rest as [number, number, Buffer, Buffer[]];
+      const since = Number(wantedSince);
       // What this node had to add, now that somebody is interested, belongs to what there is to see.
       if (since > 0 && this.#learn(shard, channel, since)) continue;
       return { epoch, base, last, events: eventsOf(channel, entries) };

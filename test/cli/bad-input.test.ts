@@ -207,7 +207,7 @@ test('a port in use is named, and ends serve with 1', async () => {
   });
 });
 
-test('the whole of it, again and again, costs nothing that stays', { timeout: 120_000 }, async () => {
+test('the whole of it, again and again, costs nothing that stays', async () => {
   await costsNothing(
     async () => {
       for (const [args] of catalogue) await answer(args);

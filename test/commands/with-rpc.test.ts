@@ -85,4 +85,4 @@ test('SIGNALBOX_ADDRESS is enough, and an idle connection does not keep the proc
   });
   await answerStart(device);
   expect((await running).stdout.trim()).toBe('42');
-}, 35_000);
+});

@@ -270,6 +270,6 @@ describe.each([
         expect([id, runs <= 1]).toEqual([id, true]);
         if (state === CommandState.COMMAND_STATE_SUCCEEDED) expect([id, runs]).toEqual([id, 1]);
       }
-    }, 60_000);
+    });
   });
 });

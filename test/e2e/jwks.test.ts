@@ -44,4 +44,4 @@ test('a hub with --auth-jwks takes the tokens of an identity provider over https
   expect(await statusFor(await token(ours))).toBe(200);
   expect(await statusFor(await token(foreign))).toBe(401);
   expect(await statusFor()).toBe(401);
-}, 60_000);
+});

@@ -101,5 +101,5 @@ describeNeeding('redis', 'leases over processes', () => {
     onTestFinished(() => connection.close());
     const after = new StreamLeases({ store: redisLeaseStore(connection), limit });
     await eventually('the places of the dead are free', async () => (await after.count('ann')) === 0, 20_000);
-  }, 120_000);
+  });
 });

@@ -179,7 +179,7 @@ test('five rolling restarts under load: nothing is lost, doubled or unknown, and
   ).toEqual([]);
 });
 
-test('a second SIGTERM ends a hub that drains', { timeout: 60_000 }, async () => {
+test('a second SIGTERM ends a hub that drains', async () => {
   const world = await World.open();
   const { hub } = world;
   world.devices(['slow'], { workMs: 1_000_000_000 });
@@ -222,7 +222,7 @@ test('hundreds of devices that are cut at once come back spread, and the hub sta
 });
 
 test('what waited longer than its time to live is never run, what did not is, also over a pause of the process (P7)', {
-  timeout: 60_000,
+  timeout: 180_000,
 }, async () => {
   const world = await World.open();
   const { hub } = world;
@@ -251,7 +251,7 @@ test('what waited longer than its time to live is never run, what did not is, al
   await device.kill();
 });
 
-test('clocks of callers and devices that are wrong by weeks change nothing (P7)', { timeout: 60_000 }, async () => {
+test('clocks of callers and devices that are wrong by weeks change nothing (P7)', async () => {
   const { hub } = await World.open();
   const weeksMs = 3 * 7 * 24 * 3_600_000;
   const wrong = (byMs: number): Clock => ({ ...systemClock, now: () => systemClock.now() + byMs });

@@ -48,7 +48,7 @@ afterAll(async () => {
 
 /** The healthy device, and its caller and its watcher on one connection. */
 async function onlyHealthyAreLeft(): Promise<void> {
-  await expect.poll(() => server.load, { timeout: 10_000 }).toEqual({ connections: 2, deviceStreams: 1 });
+  await expect.poll(() => server.load).toEqual({ connections: 2, deviceStreams: 1 });
   expect(hub.load).toEqual({ sessions: 1, outboxBytes: 0 });
 }
 
@@ -312,7 +312,7 @@ test('a device that says nothing is told so in time', async () => {
   });
 });
 
-test('the whole of it, again and again, costs nothing that stays', { timeout: 120_000 }, async () => {
+test('the whole of it, again and again, costs nothing that stays', async () => {
   await costsNothing(
     async () => {
       await Promise.all(

@@ -8,6 +8,7 @@ import { type FaultProxy, faultProxy } from '../../src/testing/index.ts';
 import { newEvent, numberOf, readAll } from '../contracts/event-log.ts';
 import { describeNeeding } from '../support/needs.ts';
 import { RedisClusterServers, RedisServer, until } from '../support/redis.ts';
+import { patiently } from './patient.ts';
 import { openNode } from './redis-nodes.ts';
 
 let server: RedisServer;
@@ -60,7 +61,7 @@ function watcherOf(log: RedisEventLog, channel: string) {
 /** Three nodes send and watch while something happens to Redis; at the end everything is there, once and in order. */
 async function survives(count: number, pauseMs: number, trouble: () => Promise<void>): Promise<number> {
   const options = { url: `redis://${proxy.address}`, prefix: 'f', timeoutMs: 500, sweepMs: 200 };
-  const logs = await Promise.all([1, 2, 3].map(() => openNode(options)));
+  const logs = await Promise.all([1, 2, 3].map(() => patiently(() => openNode(options))));
   const channels = logs.map((_, i) => `t/client.${i}`);
   const watchers = channels.map((channel, i) => watcherOf(logs[(i + 1) % 3]!, channel));
   const sending = Promise.all(channels.map((channel, i) => sendAll(logs[i]!, channel, count, pauseMs)));
@@ -71,7 +72,8 @@ async function survives(count: number, pauseMs: number, trouble: () => Promise<v
   await until(() => watchers.every(({ seen }) => numbers(seen).length >= count));
   // A notice is allowed: what was refused may have been meant for them.
   for (const { seen } of watchers) expect(numbers(seen)).toEqual(all);
-  for (const [i, channel] of channels.entries()) expect((await readAll(logs[i]!, channel)).numbers).toEqual(all);
+  for (const [i, channel] of channels.entries())
+    expect((await patiently(() => readAll(logs[i]!, channel))).numbers).toEqual(all);
   await Promise.all(watchers.map(({ leave }) => leave()));
   return refused.reduce((sum, each) => sum + each, 0);
 }
@@ -99,7 +101,8 @@ describeNeeding('redis', 'events while Redis is in trouble', () => {
   });
 
   test('nor do they double events without a number of their own, nor lose any that was taken', async () => {
-    const log = await openNode({ url: `redis://${proxy.address}`, prefix: 'p', timeoutMs: 500, sweepMs: 200 });
+    const options = { url: `redis://${proxy.address}`, prefix: 'p', timeoutMs: 500, sweepMs: 200 };
+    const log = await patiently(() => openNode(options));
     const taken: number[] = [];
     let isOver = false;
     const trouble = (async () => {
@@ -167,8 +170,8 @@ describeNeeding('redis', 'events while Redis is in trouble', () => {
 
   test('an event that cannot be kept is refused at once when many wait, and readers are told of a gap', async () => {
     const options = { url: `redis://${proxy.address}`, prefix: 'q', timeoutMs: 500, sweepMs: 50, shards: 1 };
-    const log = await openNode({ ...options, maxWaitingEvents: 10 });
-    await log.append('t/x', newEvent(1, { durable: true }));
+    const log = await patiently(() => openNode({ ...options, maxWaitingEvents: 10 }));
+    await patiently(() => log.append('t/x', newEvent(1, { durable: true, producer: { id: 'boot', seq: 1 } })));
     server.freeze();
     const sent = Array.from({ length: 30 }, (_, i) => log.append('t/x', newEvent(i + 2, { durable: true }))!);
     const ends = await Promise.allSettled(sent);
@@ -182,7 +185,7 @@ describeNeeding('redis', 'events while Redis is in trouble', () => {
         return false;
       }
     });
-    const { found, numbers } = await readAll(log, 't/x');
+    const { found, numbers } = await patiently(() => readAll(log, 't/x'));
     expect(found.some((item) => 'kind' in item && item.kind === 'gap')).toBe(true);
     expect(numbers[0]).toBe(1);
     expect(numbers).toContain(99);

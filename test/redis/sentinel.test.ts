@@ -54,7 +54,7 @@ describeNeeding('redis', 'behind Sentinel', () => {
     expect(await replica.call('GET', 'failover')).toBe('after');
     expect(facts).toContain('redis-lost');
     expect(facts).toContain('redis-back');
-  }, 40_000);
+  });
 
   test('sentinels that are away, and an address that is none, are told', async () => {
     const away = RedisConnection.open({ url: 'redis+sentinel://127.0.0.1:1/hub' });

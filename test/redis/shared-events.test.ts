@@ -193,6 +193,28 @@ describeNeeding('redis', 'events of several nodes', () => {
       await back.leave();
     });
 
+    test('are told as a gap also where another node has told of the first that was skipped', async () => {
+      const b = await node({ interestMs: 50, sweepMs: 20 });
+      await b.append('t/client.p', durable(1));
+      const first = watching(b, 't/client.p', 'start');
+      await first.has(1);
+      const cursor = await first.leave();
+      await until(async () => Number(await server.call('EVAL', countInterest, 0, prefix)) === 0);
+      // It never knew of that interest.
+      const a = await node({ interestMs: 30_000, sweepMs: 20 });
+      a.append('t/client.p', newEvent(2));
+      await settled(a, 't/client.p');
+      await b.append('t/client.p', durable(3));
+      a.append('t/client.p', newEvent(4));
+      await settled(a, 't/client.p');
+      const back = watching(b, 't/client.p', cursor);
+      await until(() => back.seen.includes(3) && back.seen.at(-1) === 'hub.gap');
+      await a.append('t/client.p', durable(5));
+      await until(() => back.seen.includes(5));
+      expect(back.seen.filter((each, i) => each !== back.seen[i - 1])).toEqual(['hub.gap', 3, 'hub.gap', 5]);
+      await back.leave();
+    });
+
     test('of a command are told by the node that has it, from the first, to a reader at any node', async () => {
       for (const isMute of [false, true]) {
         await using proxy = await MuteProxy.open(server.port);

@@ -13,7 +13,7 @@ test('with OpenSearch, durable events go into it, and /v1/archive asks it', asyn
   const server = await serve(addresses, { sources: { env, cwd: tmpdir() } });
   onTestFinished(() => server.close());
   await server.log.append('default/news.one', { type: 'note', atMs: 1000, data: { text: 'kept' }, durable: true });
-  await expect.poll(() => search.docs.size, { timeout: 10_000 }).toBe(1);
+  await expect.poll(() => search.docs.size).toBe(1);
   const answer = await (await fetch(`${server.http[0]}/v1/archive?channel=news.*&text=KEPT`)).json();
   expect(answer).toEqual({
     events: [{ channel: 'news.one', type: 'note', at: '1970-01-01T00:00:01.000Z', data: { text: 'kept' } }],

@@ -250,7 +250,7 @@ test.each(catalogue)('$name is refused by name, and the hub beside it goes on', 
   await peers.beat();
 });
 
-test('the whole of it, again and again, costs nothing that stays', { timeout: 120_000 }, async () => {
+test('the whole of it, again and again, costs nothing that stays', async () => {
   await costsNothing(
     async () => {
       for (const row of catalogue) await answer(row);

@@ -181,7 +181,7 @@ test('a directory that another store has open is refused, and that one goes on',
   await stillWell();
 });
 
-test('the whole of it, again and again, costs nothing that stays', { timeout: 120_000 }, async () => {
+test('the whole of it, again and again, costs nothing that stays', async () => {
   await costsNothing(
     async () => {
       for (const row of catalogue) await answer(row);

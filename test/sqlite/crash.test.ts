@@ -72,7 +72,7 @@ test('whatever was acknowledged can be read after kill -9, and the directory is 
   }
   expect(ledger.words).toEqual([]);
   expect(ledger.epochs).toEqual([...new Set(ledger.epochs)].sort((a, b) => a - b));
-}, 60_000);
+});
 
 test('after a write error nothing is acknowledged any more, and all that was can be read', async () => {
   const directory = emptyDirectory();
@@ -94,7 +94,7 @@ test('after a write error nothing is acknowledged any more, and all that was can
   for (const line of refused) expect(line).toMatch(/HubError: .*Nothing is accepted until a restart/);
   expect(ledger.added.size).toBeGreaterThan(10);
   await check(directory, ledger);
-}, 60_000);
+});
 
 test('a subscriber that resumes over restarts sees every durable event once, and a word where anything is missing', async () => {
   const append = fc.record({
@@ -153,7 +153,7 @@ test('a subscriber that resumes over restarts sees every durable event once, and
     }),
     { numRuns: 10 },
   );
-}, 60_000);
+});
 
 test('a full database refuses with what to do, still answers reads, and goes on by itself when there is room', async () => {
   const facts: string[] = [];
@@ -181,7 +181,7 @@ test('a full database refuses with what to do, still answers reads, and goes on 
     .toBe('kept');
   expect(facts).toContain('disk-recovered');
   expect((await log.read('t/b', start, 10)).events.length).toBe(1);
-}, 30_000);
+});
 
 test('calls beyond what may wait for the disk are refused with a time to come back', async () => {
   const { log } = await openStore(':memory:', { maxWaitingCalls: 10 });

@@ -1,6 +1,6 @@
 import { vi } from 'vitest';
 
-/** Resolves with what `check` returns once it does not throw any more; throws its error after 20 s, enough for a machine that is busy with something else. */
+/** Resolves with what `check` returns once it does not throw any more; throws its error after a minute, enough for a machine that is busy with something else. */
 export function eventually<T>(check: () => T | Promise<T>): Promise<T> {
-  return vi.waitFor(check, { timeout: 20_000, interval: 20 });
+  return vi.waitFor(check, { timeout: 60_000, interval: 20 });
 }

@@ -208,7 +208,7 @@ export class RedisClusterServers {
 }
 
 /** Resolves once `isSo` holds; throws when that takes longer than `withinMs`. */
-export async function until(isSo: () => Promise<boolean> | boolean, withinMs = 20_000): Promise<void> {
+export async function until(isSo: () => Promise<boolean> | boolean, withinMs = 60_000): Promise<void> {
   const end = performance.now() + withinMs;
   while (!(await isSo())) {
     if (performance.now() > end) throw new Error(`not so within ${withinMs} ms: ${isSo}`);
