@@ -151,7 +151,7 @@ describeNeeding('redis', 'presence over nodes', () => {
     timeout: size(150_000, 400_000),
   }, async () => {
     const world = await ClusterWorld.open(3);
-    const half = size(40, 200);
+    const half = size(50, 200);
     const [some, others] = [numbered('some', half), numbered('other', half)];
     /** What a watcher of HTTP sees at each node that is not stopped: clients that are connected, and where. */
     const seen = async (except?: number): Promise<Map<string, string>[]> =>
@@ -210,7 +210,7 @@ describeNeeding('redis', 'presence over nodes', () => {
         expect(after.resources[kind] ?? 0, `${kind} of node ${at + 1}`).toBeLessThanOrEqual(
           (base[at]!.resources[kind] ?? 0) + 6,
         );
-      // 80 clients that were here would show.
+      // A hundred clients that were here would show.
       expect(after.descriptors).toBeLessThanOrEqual(base[at]!.descriptors + 6);
     }
   });

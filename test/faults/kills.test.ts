@@ -106,8 +106,8 @@ test('hubs and devices are killed and links cut: nothing accepted is lost, nothi
     await hub
       .start(
         killed < kills && random() < 0.5
-          ? { kind: points[between(0, points.length - 1)]!, nth: between(1, 60) }
-          : undefined,
+          ? { dieAt: { kind: points[between(0, points.length - 1)]!, nth: between(1, 60) } }
+          : {},
       )
       .catch((error: unknown) => {
         // It may have met its point before it was ready.

@@ -66,18 +66,24 @@ describeNeeding('redis', 'leases over processes', () => {
       return child;
     };
     const children = await Promise.all([0, 1, 2, 3].map(start));
-    for (let fault = 0; fault < size(12, 200); fault++) {
-      await sleep(between(50, 300));
-      const n = between(0, 3);
-      if (random() < 0.5) {
-        await children[n]!.kill();
-        children[n] = await start(n);
-      } else {
-        children[n]!.signal('SIGSTOP');
-        await sleep(between(ttlMs / 4, ttlMs * 2));
-        children[n]!.signal('SIGCONT');
+    const faults = size(40, 400);
+    let fault = 0;
+    // Two hands do harm at the same time, each to two of the four.
+    const hand = async (first: number): Promise<void> => {
+      while (fault++ < faults) {
+        await sleep(between(50, 300));
+        const n = first + between(0, 1);
+        if (random() < 0.5) {
+          await children[n]!.kill();
+          children[n] = await start(n);
+        } else {
+          children[n]!.signal('SIGSTOP');
+          await sleep(between(ttlMs / 4, ttlMs * 2));
+          children[n]!.signal('SIGCONT');
+        }
       }
-    }
+    };
+    await Promise.all([hand(0), hand(2)]);
     const told = () => mostAtOnce(ledgers.map((ledger) => readLedger<LeaseLine>(ledger)));
     // Chance may have stopped only such as held nothing.
     for (let tries = 0; told().lost === 0 && tries < 20; tries++) {

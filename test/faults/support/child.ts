@@ -16,7 +16,7 @@ export class Child {
   hasEnded = false;
   stderr = '';
 
-  constructor(program: string, options: object, { limit }: { limit?: string } = {}) {
+  constructor(program: string, options: object | string, { limit }: { limit?: string } = {}) {
     const args = ['--expose-gc', path.join(import.meta.dirname, `${program}.ts`), JSON.stringify(options)];
     // `limit` is a command of the shell for the process, as `ulimit -n 100`.
     const env = { ...process.env, NODE_COMPILE_CACHE: compileCache };
@@ -56,8 +56,12 @@ export class Child {
     }
   }
 
+  tell(line: string): void {
+    this.#process.stdin.write(`${line}\n`);
+  }
+
   ask<T>(question: string, key: string): Promise<T> {
-    this.#process.stdin.write(`${question}\n`);
+    this.tell(question);
     return this.says<T>(key);
   }
 

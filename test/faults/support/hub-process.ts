@@ -1,4 +1,6 @@
-// A hub in a process of its own, to be killed: options as JSON in the first argument, its addresses as JSON on standard output.
+// A hub in a process of its own, to be killed: options as JSON in the first argument (or "waits" there, and the options in
+// the first line that it is told), its addresses as JSON on standard output.
+import { once } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { createInterface } from 'node:readline';
@@ -10,7 +12,10 @@ export interface HubProcessOptions {
   readonly dieAt?: { readonly kind: string; readonly nth: number } | undefined;
 }
 
-const options = JSON.parse(process.argv[2] ?? '{}') as HubProcessOptions;
+const told = createInterface({ input: process.stdin });
+process.stdin.once('end', () => process.exit(2)); // ends with the test, if that should die
+const given = JSON.parse(process.argv[2] ?? '{}') as HubProcessOptions | 'waits';
+const options = given === 'waits' ? (JSON.parse((await once(told, 'line'))[0]) as HubProcessOptions) : given;
 let left = options.dieAt?.nth ?? 0;
 /** How many facts of each kind were told. */
 const facts: Record<string, number> = {};
@@ -33,7 +38,7 @@ const say = (value: object): void => void process.stdout.write(`${JSON.stringify
 say({ ready: { grpc: server.grpc, http: server.http } });
 
 // Questions about the process itself; never about commands.
-createInterface({ input: process.stdin }).on('line', (question) => {
+told.on('line', (question) => {
   if (question === 'usage') {
     globalThis.gc?.();
     const resources: Record<string, number> = {};
@@ -51,6 +56,5 @@ createInterface({ input: process.stdin }).on('line', (question) => {
     say({ watching: true });
   }
 });
-process.stdin.once('end', () => process.exit(2)); // ends with the test, if that should die
 const outcome = await ended;
 process.exit(outcome === 'drained' ? 0 : 1);

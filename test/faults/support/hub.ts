@@ -20,6 +20,8 @@ export interface HubUsage {
 export class HubProcess {
   readonly #options: ServeOptions;
   readonly #limit: string | undefined;
+  /** Started and waiting for its options, so that the next start takes no time. */
+  #spare: Child | undefined;
   child!: Child;
   grpc = '127.0.0.1:0';
   http = '127.0.0.1:0';
@@ -36,17 +38,30 @@ export class HubProcess {
     return hub;
   }
 
-  async start(dieAt?: HubProcessOptions['dieAt']): Promise<void> {
+  /** `keepSpare`: begins the process of the next start now, for those who kill often. */
+  async start({ dieAt, keepSpare = false }: { dieAt?: HubProcessOptions['dieAt']; keepSpare?: boolean } = {}) {
     const { grpc, http } = this;
-    this.child = new Child(
-      'hub-process',
-      { serve: { grpc, http, ...this.#options }, dieAt },
-      this.#limit === undefined ? {} : { limit: this.#limit },
-    );
+    const options: HubProcessOptions = { serve: { grpc, http, ...this.#options }, dieAt };
+    const limit = this.#limit === undefined ? {} : { limit: this.#limit };
+    const spare = this.#spare;
+    this.#spare = undefined;
+    if (spare) spare.tell(JSON.stringify(options));
+    this.child = spare ?? new Child('hub-process', options, limit);
     const ready = await this.child.says<{ grpc: string[]; http: string[] }>('ready');
     this.starts++;
     this.grpc = ready.grpc[0] ?? this.grpc;
     this.http = ready.http[0] ? new URL(ready.http[0]).host : this.http;
+    if (keepSpare) this.#spare = new Child('hub-process', 'waits', limit);
+  }
+
+  /** As a supervisor does: a start that Redis did not answer in time, on a machine that is too busy, is tried again. */
+  async startUntilUp(): Promise<void> {
+    for (let tries = 1; ; tries++)
+      try {
+        return await this.start({ keepSpare: true });
+      } catch (error) {
+        if (tries === 5 || !this.child.stderr.includes('no answer in time')) throw error;
+      }
   }
 
   usage(): Promise<HubUsage> {

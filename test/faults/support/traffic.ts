@@ -27,11 +27,14 @@ export function liveVerdict(lines: readonly CallerLine[], effects: readonly Effe
   return { broken, counts };
 }
 
-/** Sends one after the other to each client, by callers who know all nodes, until told to stop. */
+/**
+ * Sends one after the other to each client, by callers who know all nodes, until told to stop. `pauseMs`: between two to one
+ * client; the default keeps a machine busy with a dozen clients.
+ */
 export function traffic(
   world: ClusterWorld,
   names: readonly string[],
-  { live, perClient }: { live: boolean; perClient: number },
+  { live, perClient, pauseMs = live ? 40 : 15 }: { live: boolean; perClient: number; pauseMs?: number },
 ) {
   const transports = [world.transport(), world.transport(), world.transport()];
   let accepted = 0;
@@ -45,7 +48,7 @@ export function traffic(
       open.add(one.ended);
       void one.ended.then(() => open.delete(one.ended));
       while (open.size > (live ? 2 : 8)) await Promise.race(open);
-      await sleep(live ? 40 : 15);
+      await sleep(pauseMs);
     }
     await Promise.all(open);
   };
