@@ -43,9 +43,10 @@ const patient = {
 export async function openBullMqEngine(
   connection: RedisConnection,
   { queue: name = 'runs', pollMs = 2000 }: BullMqEngineOptions = {},
-  load: () => Promise<typeof import('bullmq')> = () => import('bullmq'),
+  // Its types are not named here: who does not use it has not installed it.
+  load: () => Promise<object> = () => import('bullmq'),
 ): Promise<TaskEngine> {
-  const { Queue, Worker, DelayedError, WaitingError } = await loaded(load);
+  const { Queue, Worker, DelayedError, WaitingError } = (await loaded(load)) as typeof import('bullmq');
   const { clock, observe } = connection.settings;
   // One slot, so that its scripts work on a Redis Cluster.
   const prefix = `${connection.prefix}:{bullmq}`;
@@ -183,7 +184,7 @@ function jobOf({ id, task, epoch, dueAtMs, priority }: Hint, nowMs: number) {
   return { name: task, data: null, opts: { jobId: `${id}-${epoch}`, delay, priority: 101 - priority } };
 }
 
-async function loaded<Module>(load: () => Promise<Module>): Promise<Module> {
+async function loaded(load: () => Promise<object>): Promise<object> {
   try {
     return await load();
   } catch (cause) {

@@ -9,7 +9,7 @@ import type { HostPools } from './isolation/host-pools.ts';
 import { type Job, type JobHost, perform, runErrorOf } from './perform.ts';
 import { type RunError, runChannel } from './run.ts';
 import type { AttemptEnd } from './run-store.ts';
-import type { StreamSink } from './stream-sink.ts';
+import type { Telling } from './telling.ts';
 
 export interface AttemptSetting {
   readonly hosts: HostPools;
@@ -17,7 +17,7 @@ export interface AttemptSetting {
   readonly random: () => number;
   readonly maxResultBytes: number;
   readonly transport: CommandTransport | undefined;
-  readonly worker: { readonly sink: StreamSink; checkpoint(active: ActiveRun, data: string): Promise<void> };
+  readonly telling: Telling;
 }
 
 /** Does one attempt and says how it ended. Never rejects, and ends: by itself, or a grace after it was told to stop. */
@@ -42,12 +42,12 @@ export async function attempt(task: Task, active: ActiveRun, setting: AttemptSet
   try {
     const job = jobOf(active, setting.maxResultBytes);
     const host: JobHost = {
-      sink: setting.worker.sink,
+      sink: setting.telling.sink,
       get signal() {
         return active.signal;
       },
       transport: setting.transport,
-      checkpoint: (data) => setting.worker.checkpoint(active, data),
+      checkpoint: (data) => setting.telling.checkpoint(active, data),
     };
     const done = active.stopped
       ? Promise.reject(active.signal.reason)

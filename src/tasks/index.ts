@@ -42,5 +42,6 @@ export type { EventSchemas, TaskContext } from './task-context.ts';
 export { type EngineWorker, type PollingEngineOptions, pollingEngine, type TaskEngine } from './task-engine.ts';
 export { TaskHandle, type WatchRunOptions } from './task-handle.ts';
 export type { ConcurrencyOptions, Isolation, RetryOptions, TimeoutOptions } from './task-options.ts';
-export { Tasks, type TasksOptions } from './tasks.ts';
+export { Tasks } from './tasks.ts';
+export type { TasksOptions } from './tasks-options.ts';
 export type { TriggerOptions } from './trigger-options.ts';
