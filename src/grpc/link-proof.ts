@@ -4,6 +4,9 @@ import { HubError } from '../errors.ts';
 /** Version of the protocol between nodes. */
 export const linkProtocol = 1;
 
+/** The method by which one node asks another. */
+export const linkPath = '/signalbox.v1.NodeService/Link';
+
 const leastSecretBytes = 32;
 
 /** Throws `invalid-argument` for a secret that can be guessed. */

@@ -3,18 +3,9 @@ import { HubError, toHubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
 import { keepAlive } from '../flow/keep-alive.ts';
 import { PushStream } from '../flow/push-stream.ts';
-import type { Command, CommandUpdate } from '../protocol/command.ts';
-import { isTerminalUpdate } from '../protocol/command.ts';
-import { commandToProto, updateFromProto } from '../protocol/convert.ts';
+import { type Command, type CommandUpdate, isTerminalUpdate } from '../protocol/command.ts';
 import { FreshUpdates } from '../protocol/fresh-updates.ts';
-import {
-  CancelCommandRequest,
-  CancelCommandResponse,
-  SendCommandToClientRequest,
-  SendCommandToClientResponse,
-  WatchCommandRequest,
-  WatchCommandResponse,
-} from '../protocol/gen/signalbox/v1/command.ts';
+import { callCancel, callSend, callWatch, sendRequest } from './command-calls.ts';
 import { HandOver, isBreak, isRefusedStream } from './hand-over.ts';
 import type { LeftCalls } from './left-calls.ts';
 import { errorOfStatus } from './status.ts';
@@ -37,7 +28,6 @@ export interface RemoteRoad {
   readonly leftCalls: LeftCalls;
 }
 
-const service = '/signalbox.v1.CommandService';
 /** Time beyond a command's own for its last update to come, in ms. */
 const graceMs = 5_000;
 /** How long the terminal update may take after a cancel was asked for, in ms. */
@@ -83,12 +73,7 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
     this.#command = command;
     this.#signal = signal;
     this.#commandId = command.id;
-    for (const name of ['timeoutMs', 'waitForConnectMs'] as const)
-      if (command[name] > maxUint32)
-        throw new HubError('invalid-argument', `${name} is ${command[name]}, the most over gRPC is ${maxUint32}`);
-    this.#request = toBuffer(
-      SendCommandToClientRequest.encode({ command: commandToProto(command), brief: isBrief }).finish(),
-    );
+    this.#request = sendRequest(command, isBrief);
     const lifeMs = lifeOf(command);
     this.#endsAt = road.clock.monotonic() + lifeMs;
     this.#updates.onReturn = () => this.#finish();
@@ -159,22 +144,8 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
     const options = { credentials: handOver };
     const call =
       how === 'send'
-        ? client.makeServerStreamRequest(
-            `${service}/SendCommandToClient`,
-            asIs,
-            sendUpdate,
-            this.#request,
-            metadata,
-            options,
-          )
-        : client.makeServerStreamRequest(
-            `${service}/WatchCommand`,
-            encodeWatch,
-            watchUpdate,
-            { commandId: this.#commandId, clientId: this.#command.clientId },
-            metadata,
-            options,
-          );
+        ? callSend(client, this.#request, metadata, options)
+        : callWatch(client, { commandId: this.#commandId, clientId: this.#command.clientId }, metadata, options);
     this.#call = call;
     this.#handOver = handOver;
     this.#letGoOfProcess?.();
@@ -306,10 +277,8 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
       return;
     }
     if (this.#isOver) return;
-    this.#road.client.makeUnaryRequest(
-      `${service}/CancelCommand`,
-      (request: CancelCommandRequest) => toBuffer(CancelCommandRequest.encode(request).finish()),
-      (bytes: Buffer) => CancelCommandResponse.decode(bytes),
+    callCancel(
+      this.#road.client,
       { commandId: this.#commandId, reason: 'cancelled by its caller', clientId: this.#command.clientId },
       metadata,
       { deadline: Date.now() + cancelWaitMs },
@@ -371,13 +340,4 @@ function cancelledBeforeSend({ id, clientId }: Command): HubError {
   });
 }
 
-const maxUint32 = 2 ** 32 - 1;
 const ignore = (): void => undefined;
-const asIs = (bytes: Buffer): Buffer => bytes;
-const encodeWatch = (request: WatchCommandRequest): Buffer => toBuffer(WatchCommandRequest.encode(request).finish());
-const sendUpdate = (bytes: Buffer): CommandUpdate => updateFromProto(SendCommandToClientResponse.decode(bytes).update);
-const watchUpdate = (bytes: Buffer): CommandUpdate => updateFromProto(WatchCommandResponse.decode(bytes).update);
-
-function toBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}

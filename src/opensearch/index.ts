@@ -1,8 +1,3 @@
 export { archivedLog } from './archived-log.ts';
-export {
-  type ArchiveFact,
-  type OpenSearchArchive,
-  type OpenSearchArchiveOptions,
-  type OpenSearchAuth,
-  openSearchArchive,
-} from './opensearch-archive.ts';
+export { type OpenSearchArchive, openSearchArchive } from './opensearch-archive.ts';
+export type { ArchiveFact, OpenSearchArchiveOptions, OpenSearchAuth } from './options.ts';

@@ -7,6 +7,7 @@ import {
   type OpenSearchArchiveOptions,
   openSearchArchive,
 } from '../../src/opensearch/index.ts';
+import { virtualClock } from '../../src/testing/virtual-clock.ts';
 import { eventArchiveContract } from '../contracts/event-archive.ts';
 import { fakeOpenSearch } from './fake-opensearch.ts';
 
@@ -135,6 +136,25 @@ test('beyond its limits it drops and says how many, and never waits', async () =
     { kind: 'archive-dropped', count: 15, reason: expect.stringContaining('too many events wait') },
   ]);
   expect(server.docs.size).toBe(10);
+});
+
+test('an event of a time that no calendar has is kept, and throws at nobody', async () => {
+  const { archive, keep, server } = await open();
+  keep(8.64e15 + 1);
+  await archive.flush();
+  expect([...server.docs.values()]).toMatchObject([{ '@timestamp': '1970-01-01T00:00:00.000Z' }]);
+});
+
+test('closing waits for no OpenSearch that is away: what waits is tried once more, and told as lost', async () => {
+  const clock = virtualClock();
+  const { archive, facts, keep, server } = await open({ clock });
+  keep(0);
+  for (let i = 0; i < 3; i++) server.script.push({ status: 503 });
+  const flushing = archive.flush();
+  await expect.poll(() => facts.length).toBe(1);
+  await archive.close(); // by a clock that stands still
+  await flushing;
+  expect(facts.slice(1)).toMatchObject([{ kind: 'archive-failed' }, { kind: 'archive-dropped', count: 1 }]);
 });
 
 test('what OpenSearch refuses for good is told, and holds up nothing', async () => {
