@@ -90,6 +90,7 @@ export class BulkSender {
         }
         if (this.#isClosed) {
           this.#dropped += this.#waiting.length;
+          this.#forget([...this.#waiting]);
           break;
         }
         this.#tellDropped();

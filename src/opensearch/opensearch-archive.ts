@@ -25,6 +25,7 @@ export function openSearchArchive(options: OpenSearchArchiveOptions): OpenSearch
   const client = new Client(clientOptions(options, timeoutMs));
   const stream = `${indexPrefix}-events`;
   let isPrepared = false;
+  let closing: Promise<void> | undefined;
 
   const ask = async (
     method: string,
@@ -77,9 +78,9 @@ export function openSearchArchive(options: OpenSearchArchiveOptions): OpenSearch
         throw troubleOf(error);
       }
     },
-    async close() {
-      await sender.close();
-      await client.close();
+    close() {
+      closing ??= sender.close().then(() => client.close());
+      return closing;
     },
   };
 }
