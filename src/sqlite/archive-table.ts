@@ -1,5 +1,5 @@
-import type { Database } from 'better-sqlite3';
 import type { ArchivedEvent, ArchiveQuery } from '../events/event-archive.ts';
+import type { Database } from './driver.ts';
 
 /** Events looked at in one call, so that others get their turn in between. */
 const windowSize = 20_000;

@@ -1,4 +1,3 @@
-import type { Database } from 'better-sqlite3';
 import { HubError } from '../errors.ts';
 import type { AddOutcome, CommandFilter, StoredCommand } from '../hub/command-store.ts';
 import { isSameContent, isStateAhead, mailboxFull, supersededBy, takenMessage } from '../hub/stored-command.ts';
@@ -10,6 +9,7 @@ import {
   type TerminalUpdate,
 } from '../protocol/command.ts';
 import { type AddValues, bytesOf, type CommandValues, type EndValues, endValues } from './command-values.ts';
+import type { Database } from './driver.ts';
 
 interface CommandRow {
   position: number;

@@ -1,7 +1,8 @@
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
-import Sqlite, { type Database } from 'better-sqlite3';
+import Sqlite from 'better-sqlite3';
 import { HubError } from '../errors.ts';
+import type { Database } from './driver.ts';
 import { migrate } from './schema.ts';
 
 export const databaseFile = 'signalbox.db';

@@ -1,9 +1,10 @@
 import { constants, copyFileSync, existsSync, mkdtempSync, rmSync, type Stats, statfsSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import Sqlite, { type Database } from 'better-sqlite3';
+import Sqlite from 'better-sqlite3';
 import { secretFile } from '../auth/ensure-secret.ts';
 import { databaseFile, explainOpening, lockFile, sqliteCode } from './database.ts';
+import type { Database } from './driver.ts';
 import { checkOwner, migrations } from './schema.ts';
 
 export interface Finding {

@@ -1,4 +1,4 @@
-import type { Database } from 'better-sqlite3';
+import type { Database } from './driver.ts';
 
 /** An event on its way to the disk. */
 export interface EventRow {

@@ -1,5 +1,5 @@
-import type { Database } from 'better-sqlite3';
 import type { Acquired, HeldLease } from '../leases/lease-store.ts';
+import type { Database } from './driver.ts';
 
 /** The leases in the database. Runs in the store's thread; the caller makes the transactions, and says what time it is. */
 export class LeaseTable {

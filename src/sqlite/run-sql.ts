@@ -1,4 +1,4 @@
-import type { Database } from 'better-sqlite3';
+import type { Database } from './driver.ts';
 import { type RunRow, type RunValues, runColumns } from './run-row.ts';
 
 /** A run as a claim has to know it. */

@@ -1,4 +1,3 @@
-import type { Database } from 'better-sqlite3';
 import { isTerminalRun, type Run, type RunError, type RunState, type TerminalRunState } from '../tasks/run.ts';
 import {
   cancelledError,
@@ -12,6 +11,7 @@ import {
   workerLostError,
 } from '../tasks/run-rules.ts';
 import type { AddRunOutcome, AttemptEnd, Claim, ClaimRequest, RenewOutcome, RunFilter } from '../tasks/run-store.ts';
+import type { Database } from './driver.ts';
 import { type NewRunValues, newRunOf, type RunRow, type RunValues, runOf } from './run-row.ts';
 import { type ReadyRow, type RunSql, runSql } from './run-sql.ts';
 

@@ -1,5 +1,5 @@
-import type { Database } from 'better-sqlite3';
 import { HubError } from '../errors.ts';
+import type { Database } from './driver.ts';
 
 /** Written into the file's header ("SgBx"), so that nobody else's database is mistaken for ours. */
 export const applicationId = 0x53674278;

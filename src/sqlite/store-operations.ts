@@ -1,6 +1,6 @@
-import type { Database } from 'better-sqlite3';
 import { ArchiveTable } from './archive-table.ts';
 import { CommandTable } from './command-table.ts';
+import type { Database } from './driver.ts';
 import { type EventRetention, type EventRow, EventTable } from './event-table.ts';
 import { type EventValues, eventRow } from './event-values.ts';
 import { LeaseTable } from './lease-table.ts';
