@@ -96,7 +96,11 @@ export class EventSweep {
     for (let i = 0; i < fresh.length; i += 2) wanted.set(String(fresh[i]), Number(fresh[i + 1]));
     if (isFull) shard.interest.replace(wanted);
     for (const [channel, since] of wanted) onWanted(shard, channel, since);
-    for (const [i, each] of watched.entries()) each.reached({ epoch, seq: lasts[i]! });
+    for (const [i, each] of watched.entries()) {
+      // Where nothing has ever happened there is nothing to wake for, whoever is just looking, too.
+      if (lasts[i] === 0) each.found({ epoch, seq: 0 });
+      else each.reached({ epoch, seq: lasts[i]! });
+    }
     shard.tellLost();
   }
 
