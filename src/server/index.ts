@@ -1,4 +1,5 @@
 export { type User, UserFile } from '../auth/index.ts';
+export type { ArchivedEvent, ArchivePage, ArchiveQuery, EventArchive } from '../events/event-archive.ts';
 export type { Observe, OtherFact, ServerFact } from './facts.ts';
 export { loadOptions, type OptionSources, variableOf } from './load-options.ts';
 export type { LogDestination } from './logs.ts';

@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import { ticketBooth } from '../auth/index.ts';
 import type { Membership } from '../cluster/index.ts';
+import type { EventArchive } from '../events/event-archive.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { type Gateway, serveGateway } from '../gateway/index.ts';
 import { clusterService } from '../grpc/cluster-service.ts';
@@ -49,6 +50,8 @@ export interface SignalboxServer extends AsyncDisposable {
   readonly log: EventLog;
   /** Background work: trigger, look up, cancel. */
   readonly tasks: Tasks;
+  /** Finds durable events of the past across channels; undefined where nothing is kept to look through. */
+  readonly archive: Pick<EventArchive, 'query'> | undefined;
   /** The places of users' event streams, for whatever else is to share them; undefined with `streamsPerUser: 0`. */
   readonly leases: StreamLeases | undefined;
   /** Addresses of the gRPC server, ports filled in. */
@@ -143,6 +146,7 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
       membership: cluster?.membership,
       log: store.log,
       tasks,
+      archive: store.archive,
       leases,
       parts,
       observe,
@@ -223,6 +227,7 @@ interface Running {
   readonly membership: Membership | undefined;
   readonly log: EventLog;
   readonly tasks: Tasks;
+  readonly archive: EventArchive | undefined;
   readonly leases: StreamLeases | undefined;
   readonly parts: Parts;
   readonly observe: Observe;
@@ -249,6 +254,7 @@ function announce({
   membership,
   log,
   tasks,
+  archive,
   leases,
   parts,
   observe,
@@ -289,5 +295,5 @@ function announce({
       .then(() => observe({ kind: 'server-closed' }));
     return closing;
   };
-  return { hub, road, log, tasks, leases, ...addresses, options, drain, close, [Symbol.asyncDispose]: close };
+  return { hub, road, log, tasks, archive, leases, ...addresses, options, drain, close, [Symbol.asyncDispose]: close };
 }

@@ -35,6 +35,7 @@ import { HubError, type HubErrorCode } from 'signalbox';
 import { connectDevice, type Device } from 'signalbox/device';
 import { serve, type ServeOptions, type SignalboxServer } from 'signalbox/server';
 import { watch, type Watch } from 'signalbox/browser';
+import { archivedLog, openSearchArchive } from 'signalbox/opensearch';
 import { openSqlite } from 'signalbox/sqlite';
 import { openBullMqEngine, openRedis } from 'signalbox/redis';
 import { initStreaming, SSEEmitter, sseResponse, sseResponseWithLease, directSseResponse, sendResponse } from 'signalbox/server';
@@ -48,7 +49,7 @@ export const look = (): Watch => watch({ channels: ['fleet'], onEvent: ({ type }
 export const road = (): Promise<FaultProxy> => faultProxy({ target: '127.0.0.1:1' });
 export const clock: VirtualClock = virtualClock();
 export const code = (error: HubError): HubErrorCode => error.code;
-export const made = [openSqlite, openBullMqEngine, openRedis, initStreaming, SSEEmitter, sseResponse];
+export const made = [archivedLog, openSearchArchive, openSqlite, openBullMqEngine, openRedis, initStreaming, SSEEmitter, sseResponse];
 export const more = [sseResponseWithLease, directSseResponse, sendResponse, Tasks, StreamContext, defineTask];
 export const handle = async (given: TaskHandle<{ rpm: number }>): Promise<number> => (await given.result()).rpm;
 // @ts-expect-error a device needs an id

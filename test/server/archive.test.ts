@@ -18,6 +18,11 @@ test('with OpenSearch, durable events go into it, and /v1/archive asks it', asyn
   expect(answer).toEqual({
     events: [{ channel: 'news.one', type: 'note', at: '1970-01-01T00:00:01.000Z', data: { text: 'kept' } }],
   });
+  const page = await server.archive!.query({ tenant: 'default', types: ['note'], limit: 10 });
+  expect(page).toMatchObject({
+    events: [{ channel: 'news.one', atMs: 1000, data: '{"text":"kept"}' }],
+    next: undefined,
+  });
   expect(search.requests.at(-1)!.authorization).toBe('Basic YW5uOnB3');
 });
 

@@ -1,4 +1,5 @@
 import { HubError } from '../../errors.ts';
+import type { EventArchive } from '../../events/event-archive.ts';
 import type { EventLog } from '../../events/event-log.ts';
 import { type LeaseStore, StreamLeases } from '../../leases/index.ts';
 import type { OpenSearchArchiveOptions } from '../../opensearch/index.ts';
@@ -12,7 +13,7 @@ import { type ChannelOptions, type DirectSseOptions, type SseOptions, Streaming,
 
 export interface StreamingOptions {
   /** A hub in this process: its log and its leases are used. They stay its own. */
-  readonly server?: Pick<SignalboxServer, 'log' | 'leases'> | undefined;
+  readonly server?: Pick<SignalboxServer, 'log' | 'leases' | 'archive'> | undefined;
   /** A log in this process, where there is no `server`. It stays its owner's. */
   readonly log?: EventLog | undefined;
   /** Directory of a store of its own, where there is neither; `:memory:` keeps nothing. */
@@ -64,12 +65,14 @@ async function open(options: StreamingOptions, opened: AsyncDisposableStack): Pr
   let { leases } = options.server ?? {};
   let leaseStore: LeaseStore | undefined;
   const search = options.archive && (await import('../../opensearch/index.ts'));
-  const archive = options.archive && search?.openSearchArchive(options.archive);
-  if (archive) opened.defer(() => archive.close());
+  const outside = options.archive && search?.openSearchArchive(options.archive);
+  if (outside) opened.defer(() => outside.close());
+  let archive: Pick<EventArchive, 'query'> | undefined = outside ?? options.server?.archive;
   if (options.data !== undefined) {
     const store = await openSqlite({ directory: options.data });
     opened.defer(() => store.close());
     log = store.log;
+    archive ??= store.archive;
   }
   if (options.redis !== undefined) {
     const { openRedis } = await import('../../redis/index.ts');
@@ -78,7 +81,7 @@ async function open(options: StreamingOptions, opened: AsyncDisposableStack): Pr
     log = store.log;
     leaseStore = store.leases;
   }
-  if (search && archive && log) log = search.archivedLog(log, archive);
+  if (search && outside && log) log = search.archivedLog(log, outside);
   let sink = log && logSink(log);
   if (options.address !== undefined) {
     const { hubClients } = await import('../../grpc/hub-clients.ts');
@@ -90,7 +93,7 @@ async function open(options: StreamingOptions, opened: AsyncDisposableStack): Pr
     leases = own;
     opened.defer(() => own.close());
   }
-  const made = new Streaming({ log, leases, channel: options.channel, close: () => opened.disposeAsync() });
+  const made = new Streaming({ log, leases, archive, channel: options.channel, close: () => opened.disposeAsync() });
   const { prefix: channelPrefix } = options.channel ?? {};
   const before = setStreamSink(sink && { ...sink, channelPrefix });
   opened.defer(() => {

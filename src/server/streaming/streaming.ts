@@ -1,6 +1,7 @@
 import { HubError } from '../../errors.ts';
 import { channelKey, checkChannelName, defaultTenant } from '../../events/channels.ts';
 import { decodeCursor } from '../../events/cursor.ts';
+import type { EventArchive } from '../../events/event-archive.ts';
 import type { EventLog } from '../../events/event-log.ts';
 import { findEvent, isBefore } from '../../events/find-event.ts';
 import { GapNotice } from '../../events/gap-notice.ts';
@@ -52,6 +53,7 @@ export type StreamRef = StreamContext | string | { readonly channel: string };
 export interface StreamingParts {
   readonly log?: EventLog | undefined;
   readonly leases?: StreamLeases | undefined;
+  readonly archive?: Pick<EventArchive, 'query'> | undefined;
   readonly channel?: ChannelOptions | undefined;
   readonly clock?: Clock | undefined;
   /** Lets go of what was opened. */
@@ -61,6 +63,8 @@ export interface StreamingParts {
 /** Answers with streams: Web `Response`s, for Fastify, Hono, Next, Bun; `sendResponse` brings them to plain Node. */
 export class Streaming implements AsyncDisposable {
   readonly leases: StreamLeases | undefined;
+  /** Finds what was told, across streams: in SQLite, or in OpenSearch. Undefined where nothing is kept to look through. */
+  readonly archive: Pick<EventArchive, 'query'> | undefined;
   readonly #log: EventLog | undefined;
   readonly #channel: Required<{ [Key in keyof ChannelOptions]: NonNullable<ChannelOptions[Key]> }>;
   readonly #clock: Clock;
@@ -69,10 +73,11 @@ export class Streaming implements AsyncDisposable {
   #closing: Promise<void> | undefined;
 
   /** Throws `invalid-argument` naming the option of `channel` at fault. */
-  constructor({ log, leases, channel = {}, clock = systemClock, close }: StreamingParts) {
+  constructor({ log, leases, archive, channel = {}, clock = systemClock, close }: StreamingParts) {
     this.#channel = channelOptions(channel);
     this.#log = log;
     this.leases = leases;
+    this.archive = archive;
     this.#clock = clock;
     this.#close = close;
   }

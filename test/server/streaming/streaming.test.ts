@@ -130,6 +130,18 @@ describe('sseResponse', () => {
     expect(await opened.leases!.count('ann')).toBe(0);
   });
 
+  test('what was told can be looked for across streams', async () => {
+    const data = mkdtempSync(path.join(tmpdir(), 'signalbox-streams-'));
+    const opened = await init({ data });
+    closers.unshift(async () => rmSync(data, { recursive: true, force: true }));
+    for (const text of ['red', 'green', 'reddish']) await StreamContext.create(fields).log(text);
+    const query = { tenant: 'default', channels: ['stream:*'], types: ['log'], text: 'RED', limit: 1 };
+    const first = await opened.archive!.query(query);
+    const second = await opened.archive!.query({ ...query, after: first.next });
+    const texts = [first, second].flatMap(({ events }) => events.map(({ data }) => JSON.parse(data).message));
+    expect(texts).toEqual(['reddish', 'red']);
+  });
+
   test('finds the streams of its own prefix', async () => {
     await init({ data: ':memory:', channel: { prefix: 'build:' } });
     const stream = StreamContext.create(fields, { channelId: '7' });
