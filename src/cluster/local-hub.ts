@@ -32,7 +32,7 @@ export interface LocalHub {
   readonly load: { readonly sessions: number };
   readonly isDraining: boolean;
   send(command: Command, options?: { signal?: AbortSignal | undefined }): AsyncIterable<CommandUpdate>;
-  settle(command: Command): Promise<TerminalUpdate>;
+  settle<T>(command: Command, read: (end: TerminalUpdate) => T): Promise<T>;
   watch(
     tenant: string,
     commandId: string,

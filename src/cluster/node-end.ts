@@ -25,7 +25,7 @@ export function nodeEnd(hub: LocalHub): NodeLink {
     },
     async settle(command) {
       refuseElsewhere(command);
-      return hub.settle(command);
+      return hub.settle(command, (end) => end);
     },
     watch: (tenant, commandId, options) => hub.watch(tenant, commandId, options),
     cancel: (tenant, commandId, reason, options) => hub.cancel(tenant, commandId, reason, options),

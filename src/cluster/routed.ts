@@ -76,9 +76,14 @@ export class RoutedHub implements CommandTransport {
     return { [Symbol.asyncIterator]: () => new RoutedCommand(this.#roads, command, signal) };
   }
 
-  settle(command: Command): Promise<TerminalUpdate> {
+  settle<T>(command: Command, read: (end: TerminalUpdate) => T): Promise<T> {
+    // Not handed on: a road that fails is gone around, a reader that throws is not.
+    return this.#settle(command).then(read);
+  }
+
+  #settle(command: Command): Promise<TerminalUpdate> {
     const { whereabouts, links, observe } = this.#roads;
-    if (whereabouts.isHere(command)) return this.#orAgain(this.#hub.settle(command), command, { kind: 'here' });
+    if (whereabouts.isHere(command)) return this.#orAgain(this.#hub.settle(command, asItIs), command, { kind: 'here' });
     const place = whereabouts.remembered(command);
     if (!place || command.waitForConnectMs > 0 || command.whenOffline === 'queue')
       return endOf(new RoutedCommand(this.#roads, command, undefined));
@@ -287,3 +292,5 @@ function lazily<T>(open: () => Promise<AsyncIterable<T>>, signal: AbortSignal | 
     },
   };
 }
+
+const asItIs = (end: TerminalUpdate): TerminalUpdate => end;

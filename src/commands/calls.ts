@@ -48,12 +48,12 @@ export function settle<T>(call: Call, read: (settled: SettledCommand) => T): Pro
 export function settle(call: Call, read: (settled: SettledCommand) => unknown = asItIs): Promise<unknown> {
   const { road, command, signal } = call;
   // A road with a shortcut keeps the time of a live command by itself.
-  const end =
-    road.settle && signal === undefined && command.whenOffline === 'fail'
-      ? road.settle(command)
-      : follow({ ...call, timeoutMs: patience(call), isEnough: isTerminalUpdate });
-  // One promise for the end and one for the caller: each more costs a command as much as its frame does.
-  return end.then((update) => read(resultOf(update)));
+  // One promise for the caller, and no other: each more costs a command as much as its frame does.
+  if (road.settle && signal === undefined && command.whenOffline === 'fail')
+    return road.settle(command, (end) => read(resultOf(end)));
+  return follow({ ...call, timeoutMs: patience(call), isEnough: isTerminalUpdate }).then((update) =>
+    read(resultOf(update)),
+  );
 }
 
 function resultOf(update: CommandUpdate): SettledCommand {

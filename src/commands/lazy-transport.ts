@@ -19,10 +19,10 @@ export function lazyTransport(open: () => Promise<RemoteTransport>): RemoteTrans
       if (opened !== undefined) return opened.send(command, options);
       return { [Symbol.asyncIterator]: () => throughPromise(road(), command, options) };
     },
-    async settle(command) {
+    async settle(command, read) {
       const transport = opened ?? (await road());
-      if (transport.settle) return transport.settle(command);
-      for await (const update of transport.send(command)) if (isTerminalUpdate(update)) return update;
+      if (transport.settle) return transport.settle(command, read);
+      for await (const update of transport.send(command)) if (isTerminalUpdate(update)) return read(update);
       throw new HubError('unavailable', `the road told no end of command ${command.id}`, { commandId: command.id });
     },
     async listClients(query: ClientQuery) {

@@ -60,11 +60,17 @@ export function packText(text: string): void {
     fits = false;
     return;
   }
+  // What a loop changes stays in the function: a variable of the module would be written to memory for each character.
+  const into = page;
+  const from = at;
+  let all = 0;
   for (let i = 0; i < length; i++) {
     const code = text.charCodeAt(i);
-    if (code > 0xff) fits = false;
-    page[at++] = code;
+    all |= code;
+    into[from + i] = code;
   }
+  if (all > 0xff) fits = false;
+  at += length;
 }
 
 export function packBytes(bytes: Uint8Array): void {
@@ -127,7 +133,8 @@ export function unpackBytes(): Uint8Array {
 export function isPackedText(from: Uint8Array, where: number, text: string): boolean {
   beginUnpacking(from, where);
   if (unpackCount() !== text.length) return false;
-  for (let i = 0; i < text.length; i++) if (page[at + i] !== text.charCodeAt(i)) return false;
+  const begin = at;
+  for (let i = 0; i < text.length; i++) if (from[begin + i] !== text.charCodeAt(i)) return false;
   return true;
 }
 

@@ -78,14 +78,14 @@ export function grpcTransport(options: GrpcTransportOptions): GrpcTransport {
     send(command, { signal } = {}) {
       return { [Symbol.asyncIterator]: () => open(command, signal, false) };
     },
-    async settle(command) {
+    async settle(command, read) {
       const updates = open(command, undefined, true);
       let update: CommandUpdate | undefined;
       do {
         ({ value: update } = await updates.next());
         if (update === undefined) throw new HubError('unavailable', `${address} told no end of command ${command.id}`);
       } while (!isTerminalUpdate(update));
-      return update;
+      return read(update);
     },
     close,
     [Symbol.asyncDispose]: close,

@@ -148,9 +148,9 @@ export class Hub implements CommandTransport {
     return { [Symbol.asyncIterator]: () => this.#submissions.start(command, signal) };
   }
 
-  settle(command: Command): Promise<TerminalUpdate> {
+  settle<T>(command: Command, read: (end: TerminalUpdate) => T): Promise<T> {
     return new Promise((resolve, reject) => {
-      this.#submissions.submit(command, new EndReader(resolve, reject));
+      this.#submissions.submit(command, new EndReader(read, resolve, reject));
     });
   }
 

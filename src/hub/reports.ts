@@ -59,7 +59,9 @@ export class Reports {
   }
 
   #result(session: Session, result: Result): Promise<boolean> | undefined {
-    const pending = this.#life.registry.get(result.commandId);
+    // Most often it is of the oldest command that the device has.
+    const { first } = session.client.inFlight;
+    const pending = first?.id === result.commandId ? first : this.#life.registry.get(result.commandId);
     if (pending) return this.#end(session, pending, result);
     const store = this.#settings.commands;
     if (!store) return this.#strayEnd(session, result);

@@ -15,6 +15,8 @@ export interface SessionOwner {
   readonly id: string;
   /** The newest session. */
   readonly session: Session | undefined;
+  /** Commands that were written to it and have not ended, oldest first. */
+  readonly inFlight: { readonly first: PendingCommand | undefined };
   /** Writes what can be written. */
   pump(): void;
 }

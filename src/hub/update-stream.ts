@@ -15,20 +15,26 @@ export interface UpdateReader {
 }
 
 /** A reader that waits for the end alone: one promise, and no more. */
-export class EndReader implements UpdateReader {
+export class EndReader<T> implements UpdateReader {
   readonly wantsSteps = false;
-  readonly #resolve: (end: TerminalUpdate) => void;
+  readonly #read: (end: TerminalUpdate) => T;
+  readonly #resolve: (value: T) => void;
   readonly #reject: (error: unknown) => void;
   onReturn: (() => void) | undefined = undefined;
   onCancel: (() => void) | undefined = undefined;
 
-  constructor(resolve: (end: TerminalUpdate) => void, reject: (error: unknown) => void) {
+  constructor(read: (end: TerminalUpdate) => T, resolve: (value: T) => void, reject: (error: unknown) => void) {
+    this.#read = read;
     this.#resolve = resolve;
     this.#reject = reject;
   }
 
   offer(end: CommandUpdate): void {
-    this.#resolve(end as TerminalUpdate);
+    try {
+      this.#resolve(this.#read(end as TerminalUpdate));
+    } catch (error) {
+      this.#reject(error);
+    }
   }
 
   fail(error: unknown): void {

@@ -18,7 +18,8 @@ export interface CommandTransport {
 
   /**
    * As `send`, for callers who want the end of a live command alone and never abort: a shortcut that a road may have
-   * where following every update costs more than the command. It settles in the command's own time.
+   * where following every update costs more than the command. It settles in the command's own time, with what `read`
+   * makes of the end; where `read` throws it rejects with that.
    */
-  settle?(command: Command): Promise<TerminalUpdate>;
+  settle?<T>(command: Command, read: (end: TerminalUpdate) => T): Promise<T>;
 }

@@ -205,11 +205,16 @@ function writeText(out: Buffer, tag: number, text: string): void {
   if (text === '') return;
   out[at++] = tag;
   writeVarint(out, text.length);
+  // What a loop changes stays in the function: a variable of the module would be written to memory for each character.
+  const from = at;
+  let all = 0;
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i);
-    if (code >= 0x80) isOdd = true;
-    out[at++] = code;
+    all |= code;
+    out[from + i] = code;
   }
+  if (all >= 0x80) isOdd = true;
+  at += text.length;
 }
 
 function writePayload(

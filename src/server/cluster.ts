@@ -72,7 +72,7 @@ export function servedBy(hub: Hub, road: RoutedHub): Served {
     },
     accept: (stream, identity) => hub.accept(stream, identity),
     send: (command, options) => road.send(command, options),
-    settle: (command) => road.settle(command),
+    settle: (command, read) => road.settle(command, read),
     watch: (tenant, commandId, options) => road.watch(tenant, commandId, options),
     get: (tenant, commandId, options?: { clientId?: string | undefined }) => road.get(tenant, commandId, options),
     list: (filter) => road.list(filter),

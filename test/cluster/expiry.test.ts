@@ -53,7 +53,7 @@ async function openOther(options: { shared: ReturnType<typeof log> }): Promise<T
 function send(count: number, ttlMs: number): TerminalUpdate[] {
   const told: TerminalUpdate[] = [];
   for (let i = 0; i < count; i++)
-    void here.road.settle(testCommand({ whenOffline: 'queue', ttlMs })).then((end) => told.push(end));
+    void here.road.settle(testCommand({ whenOffline: 'queue', ttlMs }), (end) => told.push(end));
   return told;
 }
 

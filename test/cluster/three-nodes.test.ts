@@ -81,7 +81,7 @@ test('what the old node had not sent, or the device had not begun, the new node 
 test('without its journal a device that moves leaves a begun command unknown, and it is not run again', async () => {
   const first = await connect(a);
   const command = testCommand();
-  const settled = c.road.settle(command);
+  const settled = c.road.settle(command, (end) => end);
   await first.command();
   first.send({ $case: 'started', value: { commandId: command.id } });
   const second = await connect(b, { bootId: 'boot-2', journalId: 'journal-2' });

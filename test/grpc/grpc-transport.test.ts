@@ -70,14 +70,14 @@ describe('who wants the end alone', () => {
     const transport = transportTo(target);
     for (const [index, end] of (['succeeded', 'failed', 'rejected'] as const).entries()) {
       const command = testCommand();
-      const told = transport.settle!(command);
+      const told = transport.settle!(command, (end) => end);
       expect((await device.command(index + 1)).id).toBe(command.id);
       device.send({ $case: 'started', value: { commandId: command.id } });
       if (end === 'succeeded') device.succeed(command.id);
       else device.end(command.id, end);
       expect(await told).toEqual((await collect(hub.watch('default', command.id))).at(-1));
     }
-    await expect(transport.settle!(testCommand({ clientId: 'nobody' }))).rejects.toMatchObject({
+    await expect(transport.settle!(testCommand({ clientId: 'nobody' }), (end) => end)).rejects.toMatchObject({
       code: 'client-offline',
     });
   });
@@ -104,7 +104,7 @@ describe('who wants the end alone', () => {
     const device = scriptedDevice(hub);
     await device.hello();
     const command = testCommand();
-    const told = transportTo(road.address).settle!(command);
+    const told = transportTo(road.address).settle!(command, (end) => end);
     await device.command();
     road.cutAll();
     device.succeed(command.id);

@@ -9,7 +9,7 @@ type Road = (hub: Hub, command: Command) => Promise<unknown>;
 // The shortcut has to give what following every update gives: here both do the same things.
 const roads: Record<string, Road> = {
   send: async (hub, command) => (await collect(hub.send(command))).at(-1),
-  settle: (hub, command) => hub.settle(command),
+  settle: (hub, command) => hub.settle(command, (end) => end),
 };
 
 const cases: [string, Partial<Command>, (device: ScriptedDevice, id: string) => void, string][] = [
@@ -65,3 +65,22 @@ for (const [name, road] of Object.entries(roads)) {
     expect(await Promise.all(ends)).toMatchObject([{ state: 'unknown' }, { state: 'unknown' }]);
   });
 }
+
+test('who reads the end and throws is told that, and the hub has ended the command all the same', async () => {
+  await using hub = new Hub();
+  const device = scriptedDevice(hub);
+  await device.hello();
+  const command = testCommand();
+  const read = hub.settle(command, () => {
+    throw new Error('no such pump');
+  });
+  await device.command();
+  device.succeed(command.id);
+  await expect(read).rejects.toThrow('no such pump');
+  expect((await hub.get('default', command.id)).last.state).toBe('succeeded');
+  const next = testCommand();
+  const state = hub.settle(next, (end) => end.state);
+  await device.command(2);
+  device.succeed(next.id);
+  expect(await state).toBe('succeeded');
+});
