@@ -119,7 +119,9 @@ function openingProblem(code: string, error: unknown): string {
   if (code === 'SQLITE_NOTADB') return 'is not a database: move it away, or choose another data directory';
   if (code.startsWith('SQLITE_CORRUPT'))
     return 'is damaged: keep a copy, then restore a backup, or move it away to start empty';
-  if (code.startsWith('SQLITE_READONLY') || code === 'EACCES' || code === 'EROFS' || code === 'EPERM')
+  if (code === 'EROFS')
+    return 'cannot be written: its file system is read-only (EROFS), as after a fault of the disk: check it, mount it writable, then start again';
+  if (code.startsWith('SQLITE_READONLY') || code === 'EACCES' || code === 'EPERM')
     return `cannot be written (${code}): this user needs write permission for the directory and its files`;
   if (code.startsWith('SQLITE_BUSY') || code.startsWith('SQLITE_LOCKED'))
     return 'is locked by another program: close it there';

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -158,6 +158,87 @@ test.skipIf(!hasCompiler)(
     await eventually('all ends are told', () => world.verdict().broken.length === 0, 30_000);
   },
 );
+
+/** A disk of its own in a file, which goes read-only at its first fault, as those of most servers do. */
+class TestDisk {
+  readonly folder = mkdtempSync(path.join(tmpdir(), 'signalbox-ext4-'));
+  readonly mountPoint = path.join(this.folder, 'disk');
+  readonly #image = path.join(this.folder, 'image');
+
+  /** Undefined where this machine does not let a test mount one. */
+  static make(): TestDisk | undefined {
+    const disk = new TestDisk();
+    mkdirSync(disk.mountPoint);
+    writeFileSync(disk.#image, Buffer.alloc(32 * 2 ** 20));
+    const isThere = disk.#run('mkfs.ext4', '-q', disk.#image) && disk.mount() && existsSync(disk.#fault);
+    if (isThere) return disk;
+    disk.remove();
+    return undefined;
+  }
+
+  mount(): boolean {
+    return this.#run('mount', '-o', 'loop,errors=remount-ro', this.#image, this.mountPoint);
+  }
+
+  /** From now on it can only be read, also by whoever has files of it open. */
+  goReadOnly(): void {
+    writeFileSync(this.#fault, '1');
+  }
+
+  /** What an administrator does; nobody may have files of it open. */
+  repair(): void {
+    expect(this.#run('umount', this.mountPoint)).toBe(true);
+    this.#run('e2fsck', '-fy', this.#image); // says by its exit code that there was something to mend
+    expect(this.mount()).toBe(true);
+  }
+
+  remove(): void {
+    this.#run('umount', '-l', this.mountPoint);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  get #fault(): string {
+    const device = spawnSync('findmnt', ['-no', 'SOURCE', this.mountPoint], { encoding: 'utf8' }).stdout;
+    return `/sys/fs/ext4/${path.basename((device ?? '').trim())}/trigger_fs_error`;
+  }
+
+  #run(program: string, ...args: string[]): boolean {
+    return spawnSync(program, args, { stdio: 'ignore' }).status === 0;
+  }
+}
+
+test('a disk that goes read-only: nothing more is accepted, nor does a hub start there; mended, all that was accepted is done (P21; needs root and loop devices)', async ({
+  skip,
+}) => {
+  const disk = process.getuid?.() === 0 ? TestDisk.make() : undefined;
+  if (!disk) return skip('this machine lets no test mount a disk of its own');
+  onTestFinished(() => disk.remove());
+  const world = await World.open({ data: path.join(disk.mountPoint, 'data') });
+  const { hub } = world;
+  const transport = grpcTransport({ address: hub.grpc });
+  onTestFinished(() => transport.close());
+  const sends = Array.from({ length: 50 }, (_, i) =>
+    submit(transport, world.ledger, { clientId: 'away', content: `${i}` }),
+  );
+  for (const { accepted } of sends) expect(await accepted).toBe(true);
+  disk.goReadOnly();
+  expect(await fill(world, transport, 10)).toBe(0);
+  const refusal = world.callers.filter((line) => line.kind === 'refused').at(-1)!;
+  expect(refusal.message).toMatch(/Nothing is accepted until a restart: check the disk/);
+  expect(hub.child.hasEnded, 'the hub lives').toBe(false);
+
+  await hub.child.kill();
+  await expect(hub.start()).rejects.toThrow(/its file system is read-only.*mount it writable, then start again/);
+  disk.repair();
+  await hub.start();
+  world.devices(['away']);
+  await eventually(
+    () => `${world.verdict().effects} of 50 are done`,
+    () => world.verdict().effects === 50,
+  );
+  await eventually('all ends are told', () => world.verdict().broken.length === 0, 30_000);
+  expect(world.verdict().states).toEqual({ succeeded: 50 });
+});
 
 test('a data file that is damaged is refused with a reason, not with a crash later (P21)', async () => {
   const world = await World.open();
