@@ -1,8 +1,8 @@
 import { afterEach, expect, test } from 'vitest';
+import { accidents } from './support/accidents.ts';
 import { compare } from './support/checker.ts';
 import { killAll } from './support/child.ts';
 import { ClusterWorld } from './support/cluster.ts';
-import type { HubProcess } from './support/hub.ts';
 import { dice, eventually, figures, size, sleep } from './support/sizes.ts';
 import { liveVerdict, ranBy, traffic } from './support/traffic.ts';
 import { numbered } from './support/world.ts';
@@ -10,55 +10,25 @@ import { numbered } from './support/world.ts';
 afterEach(killAll);
 
 test('nodes are killed, stopped beyond their lease, and drained: nothing accepted is lost, nothing runs twice, order holds (P1-P3, P8)', {
-  timeout: size(240_000, 1_800_000),
+  timeout: size(400_000, 1_800_000),
 }, async () => {
-  const { random, between, seed } = dice();
+  const luck = dice();
   const world = await ClusterWorld.open(3);
   const names = numbered('device', size(50, 200));
-  const groups = [names.slice(0, names.length / 2), names.slice(names.length / 2)];
-  const running = groups.map((group) => world.devices(group, { workMs: 30 }));
+  const half = names.length / 2;
   const pauseMs = size(100, 200);
   const queued = traffic(world, names, { live: false, perClient: 1_000_000, pauseMs });
   const live = traffic(world, names, { live: true, perClient: 1_000_000, pauseMs });
-  const seen = { killed: 0, stopped: 0, drained: 0, devices: 0 };
-  const what = (accident: number) =>
-    (['killed', 'killed', 'stopped', 'killed', 'killed', 'drained', 'killed'] as const)[accident % 7]!;
-  const accidents = size(56, 420);
   const beganAt = performance.now();
-  let accident = 0;
-  const hurt = new Set<HubProcess>();
-  // Two hands do harm at the same time; one node of the three is left alone.
-  const hand = async (group: number): Promise<void> => {
-    for (let mine = 0; accident < accidents; mine++) {
-      const kind = what(accident++);
-      // There is some work between two accidents, however slow the machine is.
-      const [since, enough, patience] = [queued.accepted, between(10, 60), performance.now() + 1000];
-      while (queued.accepted - since < enough && performance.now() < patience) await sleep(5);
-      const well = world.nodes.filter((node) => !hurt.has(node));
-      const node = well[between(0, well.length - 1)]!;
-      hurt.add(node);
-      if (kind === 'stopped') {
-        node.child.signal('SIGSTOP');
-        await sleep(between(1000, 4000));
-        node.child.signal('SIGCONT');
-      } else {
-        if (kind === 'killed') await node.child.kill();
-        else {
-          node.child.signal('SIGTERM');
-          expect(await node.child.ended, 'exit of a drained node').toBe(0);
-        }
-        if (random() < 0.5) await sleep(between(0, size(1500, 2500)));
-        await node.startUntilUp();
-      }
-      hurt.delete(node);
-      seen[kind]++;
-      if (mine % 4 < 3) continue;
-      seen.devices++;
-      await running[group]!.kill();
-      running[group] = world.devices(groups[group]!, { workMs: 30 });
-    }
-  };
-  await Promise.all([hand(0), hand(1)]);
+  const seen = await accidents(world, {
+    count: size(56, 420),
+    dice: luck,
+    accepted: () => queued.accepted,
+    devices: [
+      () => world.devices(names.slice(0, half), { workMs: 30 }),
+      () => world.devices(names.slice(half), { workMs: 30 }),
+    ],
+  });
   const [commands, tookMs] = [size(5000, 50_000), performance.now() - beganAt];
   await eventually(`${commands} commands are accepted`, () => queued.accepted >= commands, size(60_000, 300_000));
   queued.stop();
@@ -70,7 +40,7 @@ test('nodes are killed, stopped beyond their lease, and drained: nothing accepte
   const verdict = compare(lines, ranBy(lines, world.effects));
   const told = liveVerdict(world.lines('live'), world.effects);
   figures(
-    `seed ${seed}, ${JSON.stringify(seen)} in ${Math.round(tookMs / 1000)} s, calm ${Math.round(performance.now() - calmAt)} ms, queued ${JSON.stringify({ ...verdict, broken: verdict.broken.length })}, live ${JSON.stringify(told.counts)}`,
+    `seed ${luck.seed}, ${JSON.stringify(seen)} in ${Math.round(tookMs / 1000)} s, calm ${Math.round(performance.now() - calmAt)} ms, queued ${JSON.stringify({ ...verdict, broken: verdict.broken.length })}, live ${JSON.stringify(told.counts)}`,
   );
   expect([...verdict.broken, ...told.broken].slice(0, 20)).toEqual([]);
   expect(verdict.accepted).toBe(verdict.states.succeeded! + (verdict.states.unknown ?? 0));
