@@ -262,7 +262,8 @@ function announce({
   grpc,
   gateway,
 }: Running): SignalboxServer {
-  if (options.auth === 'none')
+  // A worker serves nobody.
+  if (options.auth === 'none' && (grpc || gateway))
     observe({
       kind: 'server-open',
       message: 'no tokens are asked for: everybody on this machine may command devices (--auth jwt changes that)',

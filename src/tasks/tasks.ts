@@ -195,7 +195,8 @@ export class Tasks {
 
   /**
    * Asks for a run to end. A waiting one ends at once; a running one is told, wherever it runs, and its `done` says
-   * `cancelled` once it has stopped. Resolves to the run as it is now. Throws `not-found`.
+   * `cancelled` once it has stopped (`succeeded`, if it returned all the same). Resolves to the run as it is now; an ended one
+   * stays as it is. Throws `not-found`.
    */
   async cancel(runId: string, reason = 'cancelled by the caller', tenant: string = defaultTenant): Promise<Run> {
     const run = await this.#store.cancel(tenant, runId, reason.slice(0, 256), this.#clock.now());

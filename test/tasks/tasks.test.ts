@@ -2,6 +2,7 @@ import { describe, expect, expectTypeOf, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { HubError } from '../../src/errors.ts';
 import { channelKey } from '../../src/events/channels.ts';
+import type { EventLog, EventPage, NewEvent, Position } from '../../src/events/event-log.ts';
 import { memoryEventLog } from '../../src/events/memory-event-log.ts';
 import { defineTask, memoryRunStore, type TaskContext, type TaskHandle, Tasks } from '../../src/tasks/index.ts';
 import { virtualClock } from '../../src/testing/virtual-clock.ts';
@@ -223,6 +224,41 @@ describe('a task', () => {
     for (const types of await Promise.all(watchers))
       expect(types).toEqual(['task.started', 'progress', 'progress', 'done']);
     expect(await tasks.isRunning(handle.id)).toBe(false);
+  });
+
+  test('whose end its channel has lost ends for its watchers all the same, once they hear of the gap', async () => {
+    const [clock, go] = [virtualClock(), gate()];
+    const kept = memoryEventLog({ clock });
+    // Takes the end and loses it, as a log whose machine falls over; whoever reads on is told that something is gone.
+    let isGone = false;
+    const log: EventLog = Object.assign(Object.create(kept) as EventLog, {
+      append: (channel: string, event: NewEvent) => (event.type === 'done' ? undefined : kept.append(channel, event)),
+      read(channel: string, after: Position, limit: number): EventPage | Promise<EventPage> {
+        if (!isGone || after.seq === 0) return kept.read(channel, after, limit);
+        isGone = false;
+        return { events: [], gap: { kind: 'reset', reason: 'restarted' }, next: after, atEnd: true };
+      },
+    });
+    const task = defineTask({ id: 'bereft', input, run: () => go.promise.then(() => 'result') });
+    const { tasks } = await taskRig([task], { clock, log });
+    const handle = await tasks.trigger(task, { width: 1 });
+    const types: string[] = [];
+    const watching = (async () => {
+      for await (const { event } of handle.events()) types.push(event.type);
+    })();
+    const result = handle.result();
+    await settle();
+    go.resolve();
+    await settle();
+    expect((await handle.snapshot()).state).toBe('succeeded');
+    for (let readers = 0; readers < 2; readers++) {
+      isGone = true;
+      kept.append(channelKey('default', `task.${handle.id}`), { type: 'wake', atMs: 0, data: 1, durable: false });
+      await settle();
+    }
+    await watching;
+    expect(types).toEqual(['task.started', 'hub.reset', expect.any(String)]);
+    expect(await result).toBe('result');
   });
 
   test('that is not there, and a run that is not there, are named', async () => {
@@ -602,6 +638,70 @@ describe('a worker', () => {
       'second of 2',
       'done',
     ]);
+  });
+
+  test('that hears that it has lost a run takes nothing more from it, and tells the run', async () => {
+    const [clock, store] = [virtualClock(), memoryRunStore()];
+    const log = memoryEventLog({ clock });
+    const [go, heard] = [gate(), gate<string[]>()];
+    const task = defineTask({
+      id: 'lost',
+      input,
+      async run(_, ctx) {
+        if (ctx.attempt > 1) {
+          await heard.promise;
+          return ctx.attempt;
+        }
+        await go.promise;
+        const said: unknown[] = [ctx.signal.reason];
+        for (const tell of [() => ctx.data('too late'), () => ctx.checkpoint(1), () => ctx.stream.log('too late')])
+          try {
+            await tell();
+          } catch (error) {
+            said.push(error);
+          }
+        heard.resolve(said.map((error) => (error as HubError).code));
+        return 'of the first';
+      },
+    });
+    // Its renewals do not arrive until another worker has the run.
+    let isCutOff = true;
+    const away = () => Promise.reject(new HubError('unavailable', 'no way through'));
+    const first = await taskRig([task], {
+      clock,
+      log,
+      store: { ...store, renew: (...args) => (isCutOff ? away() : store.renew(...args)) },
+    });
+    const handle = await first.tasks.trigger(task, { width: 1 });
+    await clock.advance(0);
+    const second = await taskRig([task], { clock, store, log });
+    await clock.advance(13_000);
+    expect(await handle.snapshot()).toMatchObject({ epoch: 2 });
+    isCutOff = false;
+    await clock.advance(5000);
+    go.resolve();
+    expect(await heard.promise).toEqual(Array(4).fill('task-cancelled'));
+    await clock.advance(100);
+    expect(await (await second.tasks.get(handle.id)).result()).toBe(2);
+    expect((await eventsOf(log, handle.id)).map(([type]) => type)).toEqual(['task.started', 'hub.attempt', 'done']);
+    expect(first.facts.map(({ kind }) => kind)).toContain('run-lost');
+  });
+
+  test('takes nothing from a run that has ended', async () => {
+    let told: Promise<unknown> | undefined;
+    const task = defineTask({
+      id: 'chatty',
+      input,
+      run(_, ctx) {
+        told = settle().then(() => ctx.log('one more word'));
+        told.catch(() => undefined);
+      },
+    });
+    const { tasks, events } = await taskRig([task]);
+    const handle = await tasks.trigger(task, { width: 1 });
+    await handle.result();
+    await expect(told).rejects.toMatchObject({ code: 'task-cancelled' });
+    expect((await events(handle.id)).map(([type]) => type)).toEqual(['task.started', 'done']);
   });
 
   test('that is closed gives its runs back, and the next one goes on with them', async () => {
