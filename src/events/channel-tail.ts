@@ -84,6 +84,12 @@ export class ChannelTail {
     return seq < this.first || seq > this.last ? undefined : this.#eventAt(this.#place(seq), seq);
   }
 
+  /** Passes over a number before the first event: readers are told a gap. */
+  skip(): void {
+    this.last++;
+    this.visible = this.last;
+  }
+
   /** Takes the event with the next number. */
   push(event: KeptEvent): void {
     this.#add(event, noStep, event.bytes);

@@ -62,6 +62,13 @@ export interface LogEvent {
   encoded?: Buffer | undefined;
 }
 
+/** What is known of a command: what its channel begins with. */
+export interface CommandHistory {
+  readonly events: readonly NewEvent[];
+  /** False: there was more, which nobody knows any more. It is told as a gap before the events. */
+  readonly isWhole: boolean;
+}
+
 /** A place in a channel: after event `seq` of `epoch`. Epochs and numbers only grow. `seq` 0: before the first. */
 export interface Position {
   readonly epoch: number;
@@ -102,8 +109,8 @@ export interface EventLog {
    * reads, is this call. Undefined in logs that have no cheaper way than `append`.
    */
   appendStep?(channel: StepChannel, source: StepSource, step: number, isDurable: boolean): Promise<void> | undefined;
-  /** Whether something is, or was, kept in a channel or waited for: it is not asked for its history any more. Where there is `appendStep`. */
-  isOpen?(channel: string): boolean;
+  /** Whether somebody waits for what comes into a channel, or has found something there: it is not asked for its history any more. */
+  isOpen(channel: string): boolean;
   /** Events after a position. Answers at once, without a promise, when memory has them. */
   read(channel: string, after: Position, limit: number): EventPage | Promise<EventPage>;
   /** The position after the newest visible event. */
@@ -111,10 +118,16 @@ export interface EventLog {
   /** Calls `wake` (a hint, cheap, perhaps once for many events) after something became visible. Returns the release. */
   watch(channel: string, wake: () => void): () => void;
   /**
-   * Names who knows what belongs into the channel of a command that nobody has read yet. `history` is asked when such
+   * Names who knows what belongs into the channel of a command that nobody has read yet. `known` is asked when such
    * a channel is first read or watched, and from then on its events are appended: commands nobody watches cost nothing.
+   * `stored` is asked where no node that shares the log knows the command.
    */
-  recallCommands(history: (channel: string) => readonly NewEvent[] | undefined): void;
+  recallCommands(
+    known: (channel: string) => CommandHistory | undefined,
+    stored?: (channel: string) => Promise<CommandHistory | undefined>,
+  ): void;
+  /** Begins the channel of a command, though nobody has read it yet, unless it has begun. */
+  beginCommand(channel: string, history: CommandHistory): void;
   /** The highest producer number kept from `producerId` in a channel; 0 for none. */
   lastFrom(channel: string, producerId: string): Promise<number>;
   close(): Promise<void>;

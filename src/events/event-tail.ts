@@ -1,7 +1,7 @@
 import { type Clock, systemClock } from '../flow/clock.ts';
 import { Deque } from '../flow/deque.ts';
 import { ChannelTail } from './channel-tail.ts';
-import type { EventGap, EventPage, NewEvent, Position, StepChannel, StepSource } from './event-log.ts';
+import type { CommandHistory, EventGap, EventPage, NewEvent, Position, StepChannel, StepSource } from './event-log.ts';
 import { KeptEvent } from './kept-event.ts';
 
 /** How much of the newest events stays in memory. */
@@ -54,7 +54,7 @@ export class EventTail {
   #stopSweeping: () => void = () => undefined;
   #isClosed = false;
   /** Knows the events of commands whose channels nobody has read yet. */
-  history: ((key: string) => readonly NewEvent[] | undefined) | undefined = undefined;
+  history: ((key: string) => CommandHistory | undefined) | undefined = undefined;
 
   constructor(epoch: number, options: EventTailOptions = {}) {
     this.epoch = epoch;
@@ -93,9 +93,15 @@ export class EventTail {
   /** Opens the channel of a command, with its history, for its first reader. */
   recall(key: string): void {
     if (!this.history || this.#shelf(key) !== this.#commands || this.#commands.channels.has(key)) return;
-    const events = this.history(key);
-    if (!events) return;
+    const known = this.history(key);
+    if (known) this.begin(key, known);
+  }
+
+  /** Opens the channel of a command with this, unless it is open. */
+  begin(key: string, { events, isWhole }: CommandHistory): void {
+    if (this.#commands.channels.has(key)) return;
     const tail = this.open(key);
+    if (!isWhole) tail.skip();
     for (const event of events) this.add(tail, event, 'kept');
   }
 

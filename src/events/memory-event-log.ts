@@ -41,9 +41,10 @@ export function memoryEventLog(options: MemoryEventLogOptions = {}): EventLog {
       tail.recall(channel);
       return tail.end(channel);
     },
-    recallCommands(history) {
-      tail.history = history;
+    recallCommands(known) {
+      tail.history = known;
     },
+    beginCommand: (channel, history) => tail.begin(channel, history),
     watch: (channel, wake) => tail.watch(channel, wake),
     lastFrom(channel, producerId) {
       const target = tail.find(channel);

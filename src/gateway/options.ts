@@ -17,11 +17,6 @@ import type { GatewayFact } from './facts.ts';
 export interface GatewayHub extends CommandTransport {
   readonly clients: ShownClients;
   get(tenant: string, commandId: string): Promise<CommandRecord>;
-  watch(
-    tenant: string,
-    commandId: string,
-    options?: { signal?: AbortSignal | undefined; clientId?: string | undefined },
-  ): AsyncIterable<CommandUpdate>;
   list(filter: CommandFilter): Promise<CommandRecord[]>;
   cancel(tenant: string, commandId: string, reason: string): Promise<CommandUpdate>;
 }

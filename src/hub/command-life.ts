@@ -80,6 +80,8 @@ export class CommandLife {
   /** A queued command that was stored now. */
   acceptStored(stored: StoredCommand): PendingCommand {
     const pending = this.recall(stored);
+    pending.missesSteps = false;
+    pending.wasFound = false;
     this.#accepted(pending);
     this.#tell(pending, stored.last);
     return pending;
@@ -88,7 +90,8 @@ export class CommandLife {
   /** A command whose steps this hub is the one to tell. */
   toTell(commandId: string): PendingCommand | undefined {
     const pending = this.registry.get(commandId);
-    return pending?.wasFoundEnded && this.#host.settings.claims ? undefined : pending;
+    const isOthers = pending?.wasFound && pending.place === 'shelf' && this.#host.settings.claims;
+    return isOthers ? undefined : pending;
   }
 
   /** A stored command as this process knows it; it may have been accepted long ago. */
@@ -101,12 +104,11 @@ export class CommandLife {
     const channel = this.#host.clientOf(command.tenant, command.clientId)?.channel;
     const pending = new PendingCommand(command, { acceptedAtMs, monotonic, position, last, channel }, this.#overdue);
     pending.journal = stored.sentToJournal;
+    pending.missesSteps = stored.sentToJournal !== undefined;
     this.registry.add(pending);
     this.#host.publisher.found(pending);
-    if (isTerminal(stored.last.state)) {
-      pending.wasFoundEnded = true;
-      this.registry.ended(pending);
-    }
+    pending.wasFound = true;
+    if (isTerminal(stored.last.state)) this.registry.ended(pending);
     return pending;
   }
 
@@ -156,8 +158,10 @@ export class CommandLife {
       this.#overdue,
     );
     pending.journal = journal;
+    pending.missesSteps = journal !== undefined;
     pending.cancelReason = cancelReason;
     this.registry.add(pending);
+    this.#host.publisher.found(pending);
     this.#host.wheel.set(pending, command.timeoutMs);
     if (journal === undefined) client.pushLive(pending);
     else {
@@ -173,6 +177,7 @@ export class CommandLife {
     const pending = new StrayCommand(id, client, at, this.#overdue);
     pending.journal = journal;
     this.registry.add(pending);
+    this.#host.publisher.found(pending);
     client.inFlight.push(pending);
     this.#host.wheel.set(pending, pending.command.timeoutMs);
     return pending;

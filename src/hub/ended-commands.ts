@@ -125,7 +125,8 @@ const offsetOf = (place: number): number => (8 * (place - 1)) % pageBytes;
 
 const isIdempotent = 1;
 const isQueued = 2;
-const wasFoundEnded = 4;
+const wasFound = 4;
+const missesSteps = 8;
 
 /** The end of what was written; 0 for a command that has more to tell, or does not fit. */
 function pack(pending: PendingCommand, page: Uint8Array, at: number): number {
@@ -136,7 +137,8 @@ function pack(pending: PendingCommand, page: Uint8Array, at: number): number {
   packCount(
     (command.idempotent ? isIdempotent : 0) |
       (position === undefined ? 0 : isQueued) |
-      (pending.wasFoundEnded ? wasFoundEnded : 0),
+      (pending.wasFound ? wasFound : 0) |
+      (pending.missesSteps ? missesSteps : 0),
   );
   if (position !== undefined) packNumber(position);
   packTextOrNothing(command.tenant);
@@ -173,6 +175,7 @@ function unpacked(page: Uint8Array, at: number): PendingCommand {
   };
   const { acceptedAtMs } = trail;
   const pending = new PendingCommand(command, { acceptedAtMs, monotonic: 0, position, trail }, () => undefined);
-  pending.wasFoundEnded = (flags & wasFoundEnded) !== 0;
+  pending.wasFound = (flags & wasFound) !== 0;
+  pending.missesSteps = (flags & missesSteps) !== 0;
   return pending;
 }

@@ -75,7 +75,10 @@ export class Hub implements CommandTransport {
       released: (client) => this.#directory.released(client),
       failed,
     });
-    this.#publisher.recallFrom((commandId) => this.#life.toTell(commandId));
+    this.#publisher.recallFrom({
+      toTell: (commandId) => this.#life.toTell(commandId),
+      stored: (commandId) => this.#recallFromStore(commandId),
+    });
     if (settings.commands) {
       this.#mailboxes = {
         store: settings.commands,

@@ -58,8 +58,10 @@ export class PendingCommand extends Alarm implements CommandRecord {
   isOverdue = false;
   /** A terminal update is on its way into the store. */
   isEnding = false;
-  /** Its end was found in the store: the steps before are known to the hub that had it, if to any. */
-  wasFoundEnded = false;
+  /** It was found in the store: its steps are known to the hub that had it, if to any. */
+  wasFound = false;
+  /** Some of its steps are known to another process alone, or to nobody any more. */
+  missesSteps = false;
   /** Its own channel is open in the log: its updates are published there too. */
   hasOpenChannel = false;
   #spoken: Spoken | undefined = undefined;

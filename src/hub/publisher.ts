@@ -1,5 +1,5 @@
 import { channelKey, channelName, clientChannel, commandChannel, fleetChannel } from '../events/channels.ts';
-import type { EventLog, NewEvent } from '../events/event-log.ts';
+import type { CommandHistory, EventLog, NewEvent } from '../events/event-log.ts';
 import type { CommandState, CommandUpdate } from '../protocol/command.ts';
 import type { ClientInfo } from './client-info.ts';
 import { CommandEvent } from './command-event.ts';
@@ -16,13 +16,19 @@ export class Publisher {
   }
 
   /** Lets a command's channel begin with its history when it is first read. */
-  recallFrom(find: (commandId: string) => PendingCommand | undefined): void {
-    this.#log?.recallCommands((key) => {
-      const pending = find(channelName(key).slice(commandChannel('').length));
-      if (!pending || commandKey(pending) !== key) return undefined;
-      pending.hasOpenChannel = true;
-      return pending.history().map((update) => eventOf(pending, update, false));
-    });
+  recallFrom(known: KnownCommands): void {
+    this.#log?.recallCommands(
+      (key) => {
+        const pending = known.toTell(idOf(key));
+        if (!pending || commandKey(pending) !== key) return undefined;
+        pending.hasOpenChannel = true;
+        return historyOf(pending);
+      },
+      async (key) => {
+        const pending = await known.stored(idOf(key));
+        return pending && commandKey(pending) === key ? historyOf(pending) : undefined;
+      },
+    );
   }
 
   /**
@@ -39,27 +45,32 @@ export class Publisher {
     else log.appendStep(pending.clientChannel, trail, step, isDurable(pending, pending.state))?.catch(this.#failed);
   }
 
-  /** A stored command comes into memory, perhaps again: somebody may have opened its channel before. */
+  /** A command comes into memory that was known before, here or at another hub: somebody may have opened its channel. */
   found(pending: PendingCommand): void {
-    pending.hasOpenChannel = this.#log?.isOpen?.(commandKey(pending)) ?? false;
+    pending.hasOpenChannel = this.#log?.isOpen(commandKey(pending)) ?? false;
   }
 
   /** A stored command is forgotten here before its end: what its channel would begin with is put there. */
   leaving(pending: PendingCommand): void {
-    if (pending.hasOpenChannel || !this.#log?.appendStep) return;
-    pending.hasOpenChannel = true;
-    for (const update of pending.history()) this.#append(commandKey(pending), eventOf(pending, update, false));
+    if (!pending.hasOpenChannel && this.#log?.appendStep) this.#begin(pending, pending.history());
   }
 
   #update(pending: PendingCommand, update: CommandUpdate): void {
     this.#append(pending.clientChannel.key, eventOf(pending, update));
-    // A log that is not asked for history in time, as it has no steps, gets the updates of queued commands one by one.
-    const isFilled = pending.hasOpenChannel || (pending.isQueued && !this.#log?.appendStep);
-    if (!isFilled && update.state !== 'progress') return;
-    const told = isFilled ? [update] : pending.history();
+    if (!pending.hasOpenChannel) {
+      // Progress is not known by heart later. Nor is what becomes of a stored command, which may be forgotten here at any
+      // time: a log that has no steps is told at once.
+      if (update.state !== 'progress' && (!pending.isQueued || this.#log?.appendStep)) return;
+      const history = pending.history();
+      this.#begin(pending, history.length === 1 ? history : history.slice(0, -1));
+      if (history.length === 1) return;
+    }
+    this.#append(commandKey(pending), eventOf(pending, update, false));
+  }
+
+  #begin(pending: PendingCommand, history: readonly CommandUpdate[]): void {
     pending.hasOpenChannel = true;
-    const key = commandKey(pending);
-    for (const each of told) this.#append(key, eventOf(pending, each, false));
+    this.#log?.beginCommand(commandKey(pending), historyOf(pending, history));
   }
 
   presence(type: 'client.connected' | 'client.disconnected', info: ClientInfo, atMs: number, reason?: string): void {
@@ -78,7 +89,21 @@ export class Publisher {
   }
 }
 
+/** Commands as the hub knows them. */
+interface KnownCommands {
+  /** One whose steps this hub is the one to tell. */
+  toTell(commandId: string): PendingCommand | undefined;
+  /** One that is stored; its steps may be known elsewhere. */
+  stored(commandId: string): Promise<PendingCommand | undefined>;
+}
+
+const idOf = (key: string): string => channelName(key).slice(commandChannel('').length);
+
 const commandKey = ({ command }: PendingCommand): string => channelKey(command.tenant, commandChannel(command.id));
+
+function historyOf(pending: PendingCommand, history: readonly CommandUpdate[] = pending.history()): CommandHistory {
+  return { events: history.map((update) => eventOf(pending, update, false)), isWhole: !pending.missesSteps };
+}
 
 function isDurable({ isQueued, hasEnded }: PendingCommand, state: CommandState): boolean {
   return isQueued && (state === 'queued' || hasEnded);

@@ -35,6 +35,7 @@ export class StrayCommand extends PendingCommand {
     const last = { commandId: id, clientId, state: 'started', atMs: at.nowMs } as const;
     super(command, { acceptedAtMs: at.nowMs, monotonic: at.monotonic, last, channel }, ring);
     this.place = 'in-flight';
+    this.missesSteps = true;
   }
 }
 

@@ -26,7 +26,9 @@ export function archivedLog(log: EventLog, archive: Pick<OpenSearchArchive, 'kee
     read: (channel, after, limit) => log.read(channel, after, limit),
     end: (channel) => log.end(channel),
     watch: (channel, wake) => log.watch(channel, wake),
-    recallCommands: (history) => log.recallCommands(history),
+    recallCommands: (known, stored) => log.recallCommands(known, stored),
+    isOpen: (channel) => log.isOpen(channel),
+    beginCommand: (channel, history) => log.beginCommand(channel, history),
     lastFrom: (channel, producerId) => log.lastFrom(channel, producerId),
     close: () => log.close(),
   };

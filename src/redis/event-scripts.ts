@@ -117,7 +117,9 @@ end
 /**
  * Appends a batch. ARGV: writer, number of the batch, events and bytes that a channel may have, ms that its events and
  * those of commands may have, bytes of the shard, producers of a channel; then for each step: what, channel, type, at,
- * data, producer, its number. `e`: an event. `o`: one of the events that a channel begins with, if it is still empty.
+ * data, producer, its number. `e`: an event. `o`: one of those that a channel begins with, if it is still empty (without
+ * a type: a hole). `c`: the end of a command, if the last number of its channel is that of the producer (with a producer:
+ * behind a hole).
  * `h`: a hole. `s`: something was skipped, as nobody wanted it. Answers the last number of each channel.
  */
 export const appendScript = script(`${prelude}
@@ -207,11 +209,18 @@ if tonumber(redis.call('GET', writer) or '0') < batch then
         m.last = m.last + 1
         touch(channel, m)
       end
+    elseif what == 'c' then
+      local m = find(channel)
+      if m and m.last == tonumber(ARGV[i + 6]) then
+        if producer ~= '' then m.last = m.last + 1 end
+        add(channel, m, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+        touch(channel, m)
+      end
     elseif producer == '' or isNew(channel, producer, ARGV[i + 6]) then
       local m = open(channel)
       if wasEmpty[channel] == nil then wasEmpty[channel] = m.last == m.base end
       if what ~= 'o' or wasEmpty[channel] then
-        add(channel, m, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+        if ARGV[i + 2] == '' then m.last = m.last + 1 else add(channel, m, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]) end
         touch(channel, m)
       end
     end

@@ -6,9 +6,10 @@ import { appendScript } from './event-scripts.ts';
 
 /** One step of a batch. */
 export interface Step {
-  /** `event`, `opening`: one of those that an empty channel begins with. `hole`: something is missing here.
-   *  `skip`: something was not kept, as nobody wanted it. */
-  readonly kind: 'event' | 'opening' | 'hole' | 'skip';
+  /** `event`, `opening`: one of those that an empty channel begins with; without a type a hole. `closing`: the end
+   *  of a command, if nothing has come since its producer's number, and behind a hole if its producer has an id. `hole`:
+   *  something is missing here. `skip`: something was not kept, as nobody wanted it. */
+  readonly kind: 'event' | 'opening' | 'closing' | 'hole' | 'skip';
   readonly channel: string;
   readonly type?: string;
   readonly at?: number;
@@ -46,7 +47,7 @@ export interface ShardAnswer {
   readonly rest: readonly unknown[];
 }
 
-const marks = { event: 'e', opening: 'o', hole: 'h', skip: 's' } as const;
+const marks = { event: 'e', opening: 'o', closing: 'c', hole: 'h', skip: 's' } as const;
 const batchSteps = 500;
 const batchBytes = 1024 * 1024;
 /** Channels in which something was lost, remembered until that can be told. */

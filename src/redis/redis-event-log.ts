@@ -1,22 +1,21 @@
 import { HubError, toHubError } from '../errors.ts';
-import type { EventLog, EventPage, NewEvent, Position } from '../events/event-log.ts';
-import { EventTail } from '../events/event-tail.ts';
-import { readableJson, storableJson } from '../events/kept-event.ts';
+import type { CommandHistory, EventLog, EventPage, NewEvent, Position } from '../events/event-log.ts';
+import { storableJson } from '../events/kept-event.ts';
 import { uniqueId } from '../flow/unique-id.ts';
 import type { RedisConnection } from './connection.ts';
 import { eventLimits, type RedisEventLogOptions } from './event-log-options.ts';
 import { eventsOf, type Look, pageOf } from './event-pages.ts';
 import { epochScript, lookScript } from './event-scripts.ts';
-import { EventShard } from './event-shard.ts';
+import { EventShard, type Step } from './event-shard.ts';
 import { EventSweep } from './event-sweep.ts';
 import { shardOf, shardPrefix, shards as standardShards } from './keys.ts';
+import { StoredCommands } from './stored-commands.ts';
+import { beginningOf, stepOf, UntoldCommands } from './untold-commands.ts';
 import { WatchedChannel } from './watched-channel.ts';
 
 /** Fewest entries read at once, and about how many bytes of them. */
 const minRead = 128;
 const readBytes = 1024 * 1024;
-/** Channels of commands that this node has opened, remembered. */
-const maxOpened = 20_000;
 
 const isCommand = (channel: string): boolean => channel.startsWith('command.', channel.indexOf('/') + 1);
 
@@ -48,10 +47,9 @@ export class RedisEventLog implements EventLog {
   readonly #interestMs: number;
   readonly #watched = new Map<string, WatchedChannel>();
   readonly #reading = new Map<string, Promise<EventPage>>();
-  readonly #backlog: EventTail;
-  readonly #opened = new Set<string>();
+  readonly #untold: UntoldCommands;
+  readonly #stored: StoredCommands;
   readonly #releases: (() => void)[] = [];
-  #history: (channel: string) => readonly NewEvent[] | undefined = () => undefined;
   #epoch = 1;
   #restarting: Promise<void> | undefined;
   #isClosed = false;
@@ -64,7 +62,17 @@ export class RedisEventLog implements EventLog {
     this.#keepsAll = options.keepVolatile === 'always';
     this.#interestMs = options.interestMs ?? 30_000;
     this.#wakes = `${connection.prefix}:ev:`;
-    this.#backlog = new EventTail(1, { ...memory, clock: connection.settings.clock });
+    const { clock } = connection.settings;
+    this.#untold = new UntoldCommands({ ...memory, clock });
+    const sweepMs = options.sweepMs ?? 750;
+    this.#stored = new StoredCommands({
+      clock,
+      heardWithinMs: 2 * sweepMs,
+      watch: (channel, wake) => this.watch(channel, wake),
+      look: (channel, after, count) => this.#look(channel, after, count),
+      push: (steps) => this.#tell(steps),
+      failed: (error) => this.#trouble(toHubError(error)),
+    });
     const limits = eventLimits(options, shards);
     const host = {
       ...limits,
@@ -86,9 +94,9 @@ export class RedisEventLog implements EventLog {
       (_, index) => new EventShard(index, shardPrefix(connection.prefix, index), host),
     );
     this.#sweep = new EventSweep({
-      clock: connection.settings.clock,
+      clock,
       shards: this.#shards,
-      everyMs: options.sweepMs ?? 750,
+      everyMs: sweepMs,
       interestMs: this.#interestMs,
       ...limits,
       watched: () => this.#watched.values(),
@@ -121,15 +129,13 @@ export class RedisEventLog implements EventLog {
     if (this.#isClosed) throw new HubError('unavailable', 'the event log is closed');
     const shard = this.#shardOf(channel);
     if (event.durable) return this.#appendDurable(shard, channel, event);
-    if (this.#keepsAll || this.#watched.has(channel) || shard.interest.has(channel)) {
+    if (this.#isKept(shard, channel)) {
       if (shard.refusal) shard.lost(channel);
-      else this.#push(shard, 'event', channel, event);
+      else shard.push(stepOf('event', channel, event));
       return undefined;
     }
     if (isCommand(channel)) {
-      this.#backlog.add(this.#backlog.open(channel), event, 'kept');
-      // Nobody has a place in it yet.
-      if (!this.#opened.has(channel)) return undefined;
+      if (!this.#untold.add(channel, event)) return undefined;
     }
     if (shard.interest.skip(channel, shard.serverNow)) shard.push({ kind: 'skip', channel });
     return undefined;
@@ -165,8 +171,21 @@ export class RedisEventLog implements EventLog {
     };
   }
 
-  recallCommands(history: (channel: string) => readonly NewEvent[] | undefined): void {
-    this.#history = history;
+  isOpen(channel: string): boolean {
+    return this.#untold.has(channel) || this.#isKept(this.#shardOf(channel), channel);
+  }
+
+  recallCommands(
+    known: (channel: string) => CommandHistory | undefined,
+    stored: (channel: string) => Promise<CommandHistory | undefined> = async () => undefined,
+  ): void {
+    this.#untold.known = known;
+    this.#stored.find = stored;
+  }
+
+  beginCommand(channel: string, history: CommandHistory): void {
+    if (this.#isKept(this.#shardOf(channel), channel)) this.#tell(beginningOf(channel, history));
+    else this.#untold.begin(channel, history);
   }
 
   async lastFrom(channel: string, producerId: string): Promise<number> {
@@ -185,11 +204,15 @@ export class RedisEventLog implements EventLog {
     for (const release of this.#releases.splice(0)) release();
     for (const watched of this.#watched.values()) watched.release();
     this.#watched.clear();
-    this.#backlog.close();
+    this.#untold.close();
   }
 
   #shardOf(channel: string): EventShard {
     return this.#shards[shardOf(channel) % this.#shards.length]!;
+  }
+
+  #isKept(shard: EventShard, channel: string): boolean {
+    return this.#keepsAll || this.#watched.has(channel) || shard.interest.has(channel);
   }
 
   #appendDurable(shard: EventShard, channel: string, event: NewEvent): Promise<void> {
@@ -211,13 +234,12 @@ export class RedisEventLog implements EventLog {
     });
   }
 
-  #push(shard: EventShard, kind: 'event' | 'opening', channel: string, event: NewEvent): void {
-    const { type, atMs: at, producer } = event;
-    shard.push({ kind, channel, type, at, data: readableJson(event.data), producer });
-  }
-
   async #read(channel: string, after: Position, limit: number): Promise<EventPage> {
-    const look = await this.#look(channel, after, Math.max(limit, minRead));
+    let look = await this.#look(channel, after, Math.max(limit, minRead));
+    if (look.last === look.base && isCommand(channel)) {
+      await this.#stored.begun(channel);
+      look = await this.#look(channel, after, Math.max(limit, minRead));
+    }
     const page = pageOf(after, look, limit);
     const watched = this.#watched.get(channel);
     watched?.found({ epoch: look.epoch, seq: look.last });
@@ -244,10 +266,15 @@ export class RedisEventLog implements EventLog {
   #watchAnew(channel: string): WatchedChannel {
     const watched = new WatchedChannel(channel);
     this.#watched.set(channel, watched);
-    watched.release = this.#options.subscriber.subscribe(`${this.#wakes}at:${channel}`, (message) => {
+    const unsubscribe = this.#options.subscriber.subscribe(`${this.#wakes}at:${channel}`, (message) => {
       const [epoch, seq] = message.split(' ').map(Number) as [number, number];
       if (epoch >= 1 && seq >= 0) watched.reached({ epoch, seq });
     });
+    const unfollow = isCommand(channel) ? this.#stored.follow(channel, () => watched.newest) : () => undefined;
+    watched.release = () => {
+      unsubscribe();
+      unfollow();
+    };
     // Should this fail, the next sweep does it.
     this.end(channel).then(
       (end) => watched.found(end),
@@ -261,26 +288,16 @@ export class RedisEventLog implements EventLog {
     const { isNew, hasHole } = shard.interest.learn(channel, since);
     if (!isNew || this.#isClosed) return false;
     if (hasHole) shard.push({ kind: 'hole', channel });
-    return (isCommand(channel) && this.#openCommand(shard, channel)) || hasHole;
+    // What this node knows of a command.
+    const steps = isCommand(channel) ? this.#untold.take(channel) : [];
+    this.#tell(steps);
+    return steps.length > 0 || hasHole;
   }
 
-  /** Puts into a command's channel what this node knows of it, if it has the command. */
-  #openCommand(shard: EventShard, channel: string): boolean {
-    const backlog = this.#backlog.take(channel);
-    if (backlog && !backlog.isWhole) shard.push({ kind: 'hole', channel });
-    // What is told from memory is what a channel begins with; what was appended is told in any case.
-    for (const { type, atMs, dataJson } of backlog?.events.map(asNew) ?? [])
-      shard.push({ kind: 'event', channel, type, at: atMs, data: dataJson });
-    const history = backlog ? undefined : this.#history(channel);
-    for (const event of history ?? []) this.#push(shard, 'opening', channel, event);
-    if (!backlog && !history) return false;
-    this.#opened.add(channel);
-    if (this.#opened.size > maxOpened)
-      for (const oldest of this.#opened) {
-        this.#opened.delete(oldest);
-        break;
-      }
-    return true;
+  /** Tells of one command. */
+  #tell(steps: readonly Step[]): void {
+    for (const step of steps) this.#shardOf(step.channel).push(step);
+    if (steps.length > 0) this.#untold.noteTold(steps[0]!.channel);
   }
 
   /** What Redis kept is gone: a new epoch begins, above all before. */
@@ -303,8 +320,4 @@ export class RedisEventLog implements EventLog {
   #trouble(error: HubError): void {
     if (!this.#isClosed) this.#connection.settings.observe({ kind: 'redis-trouble', error });
   }
-}
-
-function asNew(event: { type: string; atMs: number; dataJson(): string }) {
-  return { type: event.type, atMs: event.atMs, dataJson: event.dataJson() };
 }

@@ -20,6 +20,11 @@ export class WatchedChannel {
     this.key = key;
   }
 
+  /** The newest event that was read. */
+  get newest(): LogEvent | undefined {
+    return this.#events.at(-1);
+  }
+
   get isWatched(): boolean {
     return this.#watchers.size > 0;
   }

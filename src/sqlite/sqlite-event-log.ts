@@ -1,6 +1,14 @@
 import { HubError } from '../errors.ts';
 import type { ChannelTail } from '../events/channel-tail.ts';
-import type { EventLog, EventPage, NewEvent, Position, StepChannel, StepSource } from '../events/event-log.ts';
+import type {
+  CommandHistory,
+  EventLog,
+  EventPage,
+  NewEvent,
+  Position,
+  StepChannel,
+  StepSource,
+} from '../events/event-log.ts';
 import type { EventTail } from '../events/event-tail.ts';
 import { storableJson } from '../events/kept-event.ts';
 import type { Announcement } from '../tasks/run-store.ts';
@@ -96,8 +104,12 @@ export class SqliteEventLog implements EventLog {
     return this.#tail.isOpen(channel);
   }
 
-  recallCommands(history: (channel: string) => readonly NewEvent[] | undefined): void {
-    this.#tail.history = history;
+  recallCommands(known: (channel: string) => CommandHistory | undefined): void {
+    this.#tail.history = known;
+  }
+
+  beginCommand(channel: string, history: CommandHistory): void {
+    this.#tail.begin(channel, history);
   }
 
   read(channel: string, after: Position, limit: number): EventPage | Promise<EventPage> {

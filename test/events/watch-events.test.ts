@@ -21,6 +21,8 @@ function distantLog() {
     end: (...args) => ask(() => memory.end(...args)) as ReturnType<EventLog['end']>,
     watch: (...args) => memory.watch(...args),
     recallCommands: () => undefined,
+    beginCommand: () => undefined,
+    isOpen: () => false,
     lastFrom: (...args) => memory.lastFrom(...args),
     close: () => memory.close(),
   };

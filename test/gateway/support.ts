@@ -95,10 +95,6 @@ export class FakeHub implements GatewayHub {
       void this.log.append(channelKey(command.tenant, name), event);
   }
 
-  async *watch(tenant: string, id: string): AsyncGenerator<CommandUpdate> {
-    yield (await this.get(tenant, id)).last;
-  }
-
   async get(tenant: string, id: string): Promise<CommandRecord> {
     const record = this.records.get(id);
     if (record === undefined || record.command.tenant !== tenant)

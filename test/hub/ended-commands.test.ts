@@ -25,14 +25,14 @@ function ended(some: Partial<Command>, end: End, progress = false): PendingComma
   return pending;
 }
 
-const seen = ({ command, acceptedAtMs, last, state, hasEnded, position, wasFoundEnded }: PendingCommand) => ({
+const seen = ({ command, acceptedAtMs, last, state, hasEnded, position, wasFound }: PendingCommand) => ({
   command: { ...command, payload: { ...command.payload, value: [...command.payload.value] } },
   acceptedAtMs,
   last,
   state,
   hasEnded,
   position,
-  wasFoundEnded,
+  wasFound,
 });
 
 const kinds: [string, PendingCommand][] = [
@@ -66,7 +66,7 @@ const kinds: [string, PendingCommand][] = [
   ],
   [
     'an end that was found in the store',
-    Object.assign(ended({ id: 'w', whenOffline: 'queue' }, { code: 'x', message: '' }), { wasFoundEnded: true }),
+    Object.assign(ended({ id: 'w', whenOffline: 'queue' }, { code: 'x', message: '' }), { wasFound: true }),
   ],
   ['progress', ended({ id: 'f' }, { result: new Uint8Array(1) }, true)],
   [

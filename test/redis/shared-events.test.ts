@@ -224,7 +224,7 @@ describeNeeding('redis', 'events of several nodes', () => {
         const asked: string[] = [];
         a.recallCommands((channel) => {
           asked.push(channel);
-          return channel === 't/command.x' ? [newEvent(1), newEvent(2)] : undefined;
+          return channel === 't/command.x' ? { events: [newEvent(1), newEvent(2)], isWhole: true } : undefined;
         });
         c.recallCommands(() => undefined);
         const watcher = watching(b, 't/command.x', 'start');

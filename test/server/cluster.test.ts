@@ -5,8 +5,10 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { connectDevice, type Device } from '../../src/device/index.ts';
 import { grpcTransport, hubClients } from '../../src/grpc/index.ts';
 import type { CommandUpdate } from '../../src/protocol/command.ts';
+import { updateFromProto } from '../../src/protocol/convert.ts';
 import { type ServeOptions, type SignalboxServer, serve } from '../../src/server/index.ts';
 import { collect, testCommand } from '../../src/testing/index.ts';
+import { runHere } from '../cli/signalbox.ts';
 import { RedisServer } from '../support/redis.ts';
 
 // Three nodes as `serve` makes them, over a Redis of their own.
@@ -107,6 +109,18 @@ test('the steps of a command that has ended are told at every node', async () =>
       }
       watched.push(...[...text.matchAll(/^event: (.*)$/gm)].map(([, name]) => name!));
       expect(watched.filter((name) => name.startsWith('command.'))).toEqual(told);
+      // By gRPC, with and without the word whose it is, and by the command line.
+      const hub = hubClients({ address: addressOf(node) });
+      for (const clientId of ['pump-s', '']) {
+        const states: string[] = [];
+        for await (const { update } of hub.commands.watchCommand({ commandId: command.id, clientId }))
+          states.push(`command.${updateFromProto(update).state}`);
+        expect(states).toEqual(told);
+      }
+      const args = ['watch', `command.${command.id}`, '--from-start', '--count', `${told.length}`, '--json'];
+      const seen = (await runHere([...args, '--grpc', addressOf(node)])).json();
+      expect(seen.map(({ type }) => type)).toEqual(told);
+      await hub.close();
       await transport.close();
     }
 });

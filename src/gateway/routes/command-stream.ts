@@ -1,4 +1,3 @@
-import { toHubError } from '../../errors.ts';
 import { channelKey, commandChannel } from '../../events/channels.ts';
 import type { EventLog, LogEvent } from '../../events/event-log.ts';
 import type { Lease } from '../../leases/index.ts';
@@ -8,7 +7,6 @@ import {
   type CommandState,
   type CommandUpdate,
   isTerminal,
-  isTerminalUpdate,
 } from '../../protocol/command.ts';
 import type { Room } from '../room.ts';
 import { type AskedForStream, answerStream, type StreamReply } from '../sse/answer.ts';
@@ -32,8 +30,8 @@ export async function answerCommandStream(
     keys: [key],
     from: 'start',
     isLast,
-    // Updates live in memory for a while, perhaps in that of another node.
-    closing: hasEnded && !(await isEndInLog(log, key)) ? await knownFrames(room, record) : undefined,
+    // Updates live in memory for a while. Of a command whose end is gone from there the record still tells the end.
+    closing: hasEnded && !(await isEndInLog(log, key)) ? closingFrames(room, record) : undefined,
     isEnded: async ({ positions }) => {
       if (!hasEnded) return false;
       const page = await log.read(key, positions[0]!, 1);
@@ -48,27 +46,22 @@ function isLast(event: LogEvent): boolean {
   return event.type.startsWith('command.') && isTerminal(event.type.slice('command.'.length) as CommandState);
 }
 
+/** Whether the end is, or comes, by the log. */
 async function isEndInLog(log: EventLog, key: string): Promise<boolean> {
+  // The first to read a channel waits for the node that has the command.
+  await log.read(key, { epoch: 0, seq: 0 }, 1);
   const { epoch, seq } = await log.end(key);
   if (seq === 0) return false;
   const { events } = await log.read(key, { epoch, seq: seq - 1 }, 1);
   return events.some(isLast);
 }
 
-/** What is still known of a command that has ended: all its steps, or its end after the word that there were more. */
-async function knownFrames(room: Room, { command, last }: CommandRecord): Promise<Buffer> {
-  const { tenant, id, clientId } = command;
-  const signal = AbortSignal.timeout(askWithinMs);
-  const updates: CommandUpdate[] = [];
-  try {
-    for await (const update of room.hub.watch(tenant, id, { clientId, signal })) updates.push(update);
-  } catch (error) {
-    // The node that knew more is not there any more, which is told below. Anything else is not for the stream to hide.
-    if (!['not-found', 'unavailable', 'outcome-unknown'].includes(toHubError(error).code)) throw error;
-  }
-  const end = updates.at(-1);
-  if (end && isTerminalUpdate(end)) return Buffer.concat(updates.map((update) => frameOf(room, command, update)));
-  const gap = gapFrame(channelKey(tenant, commandChannel(id)), { kind: 'reset', reason: 'unknown-position' });
+/** The end of a command, after the word that there was more. */
+function closingFrames(room: Room, { command, last }: CommandRecord): Buffer {
+  const gap = gapFrame(channelKey(command.tenant, commandChannel(command.id)), {
+    kind: 'reset',
+    reason: 'unknown-position',
+  });
   return Buffer.concat([gap, frameOf(room, command, last)]);
 }
 
@@ -78,6 +71,3 @@ function frameOf(room: Room, command: Command, update: CommandUpdate): Buffer {
   const at = new Date(update.atMs).toISOString();
   return encodeFrame(type, JSON.stringify({ channel: commandChannel(command.id), type, at, data }));
 }
-
-/** The node that has the command answers within so many ms, or is taken for gone. */
-const askWithinMs = 3000;

@@ -47,23 +47,26 @@ export class ClusterWorld {
     }: { appendfsync?: 'everysec' | 'always'; road?: (redis: RedisServer) => Promise<string> } = {},
   ): Promise<ClusterWorld> {
     const world = new ClusterWorld(await RedisServer.start({ settings: { appendfsync } }));
-    const url = await road(world.redis);
-    for (let i = 0; i < count; i++)
-      world.nodes.push(
-        await HubProcess.start({
-          redis: url,
-          node: `node-${i + 1}`,
-          nodeLeaseMs: 2000,
-          heartbeatMs: 1000,
-          livenessMs: 1500,
-          resumeWindowMs: 2000,
-          drainReconnectAfterMs: 100,
-          drainSpreadMs: 1000,
-          drainTimeoutMs: 4000,
-          ...options,
-        }),
-      );
+    const redis = await road(world.redis);
+    for (let i = 0; i < count; i++) await world.add({ redis, ...options });
     return world;
+  }
+
+  /** Starts a further node. */
+  async add(options: ServeOptions): Promise<HubProcess> {
+    const node = await HubProcess.start({
+      node: `node-${this.nodes.length + 1}`,
+      nodeLeaseMs: 2000,
+      heartbeatMs: 1000,
+      livenessMs: 1500,
+      resumeWindowMs: 2000,
+      drainReconnectAfterMs: 100,
+      drainSpreadMs: 1000,
+      drainTimeoutMs: 4000,
+      ...options,
+    });
+    this.nodes.push(node);
+    return node;
   }
 
   get address(): string {
