@@ -112,7 +112,7 @@ export function fleet<TCommand = Payload, TResult = Payload>(
       async (clientId) =>
         perform({
           road: road.transport(),
-          command: toCommand(tenant, clientId, payload, plan),
+          command: toCommand(tenant, clientId, payload, plan, clock),
           timeoutMs: plan.timeoutMs,
           signal,
           clock,

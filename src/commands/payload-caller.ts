@@ -69,7 +69,7 @@ export class PayloadCaller {
     const plan = planSend(this.#plan, options);
     return {
       road: this.#road.transport(),
-      command: toCommand(this.#tenant, this.clientId, payload, plan),
+      command: toCommand(this.#tenant, this.clientId, payload, plan, this.#clock),
       timeoutMs: plan.timeoutMs,
       signal: plan.signal,
       clock: this.#clock,

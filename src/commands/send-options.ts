@@ -1,6 +1,7 @@
 import { HubError } from '../errors.ts';
 import { defaultTenant } from '../events/channels.ts';
-import { uniqueId } from '../flow/unique-id.ts';
+import { type Clock, systemClock } from '../flow/clock.ts';
+import { timeOrderedId, uniqueId } from '../flow/unique-id.ts';
 import { checkCommandId, checkTenant, limits } from '../protocol/checks.ts';
 import type { Command, Payload } from '../protocol/command.ts';
 
@@ -96,10 +97,17 @@ export function planSend(base: SendPlan, options: SendOptions | undefined): Send
 }
 
 /** The command that goes out. */
-export function toCommand(tenant: string, clientId: string, payload: Payload, plan: SendPlan): Command {
+export function toCommand(
+  tenant: string,
+  clientId: string,
+  payload: Payload,
+  plan: SendPlan,
+  clock: Clock = systemClock,
+): Command {
   const isLive = plan.whenOffline === 'fail';
   return {
-    id: plan.commandId ?? uniqueId(),
+    // Those that are stored stand side by side in the store's index: random ones would each touch a page of their own.
+    id: plan.commandId ?? (isLive ? uniqueId() : timeOrderedId(clock.now())),
     tenant,
     clientId,
     payload,

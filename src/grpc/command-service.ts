@@ -1,6 +1,6 @@
-import { randomUUID } from 'node:crypto';
 import { requireScope } from '../auth/access.ts';
 import { HubError } from '../errors.ts';
+import { timeOrderedId } from '../flow/unique-id.ts';
 import type { ClientInfo, ShownClients } from '../hub/client-info.ts';
 import type { CommandFilter } from '../hub/command-store.ts';
 import { checkClientId, checkCommandId } from '../protocol/checks.ts';
@@ -111,7 +111,7 @@ function clientIdOf({ clientId }: { readonly clientId: string }): string | undef
 }
 
 function withDefaults(command: Command): Command {
-  const id = command.id === '' ? randomUUID() : command.id;
+  const id = command.id || timeOrderedId(Date.now());
   if (command.whenOffline === 'fail')
     return { ...command, id, timeoutMs: command.timeoutMs || commandDefaults.timeoutMs };
   return { ...command, id, ttlMs: command.ttlMs || commandDefaults.ttlMs };

@@ -203,7 +203,7 @@ export class CommandLife {
   }
 
   readonly delivered = (pending: PendingCommand): void => {
-    if (!pending.canMoveTo('delivered')) return;
+    if (!pending.canMoveTo('delivered') || pending.isEnding) return;
     const { command } = pending;
     if (this.#host.settings.isObserved)
       this.#host.settings.observe({
@@ -268,20 +268,20 @@ export class CommandLife {
 
   /** The store itself has ended it: superseded by a newer command. */
   endedInStore(stored: StoredCommand): void {
-    this.#takeEnd(stored, false);
+    this.#takeEnd(stored, 'not-yet');
   }
 
   /** Another hub over the same store has ended it, and has told the log: who waits for it here is told, too. */
   endedElsewhere(stored: StoredCommand): void {
-    this.#takeEnd(stored, true);
+    this.#takeEnd(stored, 'by-another');
   }
 
-  #takeEnd(stored: StoredCommand, isTold: boolean): void {
+  #takeEnd(stored: StoredCommand, told: 'not-yet' | 'by-another'): void {
     const pending = this.recall(stored);
     if (pending.hasEnded || !isTerminal(stored.last.state)) return;
     const client = this.#host.clientOf(pending.command.tenant, pending.command.clientId);
     pending.isEnding = true;
-    this.#conclude(pending, stored.last as TerminalUpdate, client, isTold);
+    this.#conclude(pending, stored.last as TerminalUpdate, client, told);
   }
 
   /** Ends what is left in memory at the close of the hub; what is stored stays as it is. */
@@ -374,14 +374,19 @@ export class CommandLife {
   /** Asks the store until it takes the end: true. False when the hub is closed or loses the client first; the device will tell it again. */
   async #save(pending: PendingCommand, update: TerminalUpdate): Promise<boolean> {
     const { settings } = this.#host;
-    while (!this.#isClosed) {
+    const commands = settings.commands!;
+    for (let isFirst = true; !this.#isClosed; isFirst = false) {
       try {
-        const standing = await settings.commands!.finish(update, this.#signed(pending));
+        const signed = this.#signed(pending);
+        // When both in one have failed, one after the other is more likely to do.
+        const both = isFirst ? this.#host.publisher.storeEnd(commands, pending, update, signed) : undefined;
+        const standing = await (both ?? commands.finish(update, signed));
         // Of several hubs that end it at once, the first tells the log. (The answer to an own write may have been lost.)
-        const isTold =
+        const isOthers =
           settings.claims !== undefined && (standing.state !== update.state || standing.atMs !== update.atMs);
         const client = this.#host.clientOf(pending.command.tenant, pending.command.clientId);
-        this.#conclude(pending, standing, client, isTold);
+        const isStored = both !== undefined && standing === update;
+        this.#conclude(pending, standing, client, isOthers ? 'by-another' : isStored ? 'with-the-end' : 'not-yet');
         return true;
       } catch (cause) {
         if (this.#host.holds.isLost(cause, pending.command)) {
@@ -416,8 +421,13 @@ export class CommandLife {
     });
   }
 
-  /** `isTold`: another hub has told the log, and counted it. */
-  #conclude(pending: PendingCommand, update: TerminalUpdate, client: Client | undefined, isTold = false): void {
+  /** `told`: what the log knows. Another hub that has told it has also counted it. */
+  #conclude(
+    pending: PendingCommand,
+    update: TerminalUpdate,
+    client: Client | undefined,
+    told: 'not-yet' | 'with-the-end' | 'by-another' = 'not-yet',
+  ): void {
     // Found in the store as ended, while its end was on its way there.
     if (pending.hasEnded) return;
     this.#releaseHeld(pending);
@@ -425,10 +435,11 @@ export class CommandLife {
     client?.remove(pending);
     pending.isEnding = false;
     const { command } = pending;
-    if (isTold) pending.tell(update);
-    else this.#tell(pending, update);
+    pending.tell(update);
+    if (told === 'not-yet') this.#host.publisher.step(pending);
+    else if (told === 'with-the-end') this.#host.publisher.storedEnd(pending);
     this.registry.ended(pending);
-    if (this.#host.settings.isObserved && !isTold)
+    if (this.#host.settings.isObserved && told !== 'by-another')
       this.#host.settings.observe({
         kind: 'command-ended',
         tenant: command.tenant,

@@ -1,4 +1,5 @@
 import { HubError } from '../errors.ts';
+import type { EventLog, StepChannel, StepSource } from '../events/event-log.ts';
 import type { Command, CommandRecord, CommandState, TerminalUpdate } from '../protocol/command.ts';
 
 /** A queued command as it is kept. */
@@ -86,6 +87,8 @@ export interface CommandStore {
   advance(id: string, state: CommandState, atMs: number, options?: WriteOptions): Promise<void>;
   /** Ends a command. The first end wins: resolves to the update that stands. */
   finish(update: TerminalUpdate, options?: WriteOptions): Promise<TerminalUpdate>;
+  /** There in stores that share what they write to with an event log. */
+  readonly teller?: EndTeller | undefined;
   get(id: string): Promise<StoredCommand | undefined>;
   /** Commands of a client that are not terminal, by position, above `after`. */
   mailbox(tenant: string, clientId: string, after: number, limit: number): Promise<StoredCommand[]>;
@@ -97,6 +100,21 @@ export interface CommandStore {
   /** Forgets terminal commands beyond these limits; resolves to how many. */
   prune(limits: { readonly endedBeforeMs: number; readonly maxEnded: number }): Promise<number>;
   close(): Promise<void>;
+}
+
+/** Ends a command and tells of it in one write, which is half the work, and never one without the other. */
+export interface EndTeller {
+  /** The log that takes the event. */
+  readonly log: EventLog;
+  /** As `CommandStore.finish`, with the event on the disk too, or neither. Where another end stands, the channel has a hole. */
+  finish(update: TerminalUpdate, told: ToldStep, options?: WriteOptions): Promise<TerminalUpdate>;
+}
+
+/** An event that is made of a step: see `EventLog.appendStep`. */
+export interface ToldStep {
+  readonly channel: StepChannel;
+  readonly source: StepSource;
+  readonly step: number;
 }
 
 export interface SentMark {

@@ -15,7 +15,13 @@ import {
   unpackText,
   unpackTextOrNothing,
 } from '../flow/packing.ts';
-import { type CommandState, type CommandUpdate, isTerminalUpdate, type TerminalState } from '../protocol/command.ts';
+import {
+  type CommandState,
+  type CommandUpdate,
+  isTerminalUpdate,
+  type TerminalState,
+  type TerminalUpdate,
+} from '../protocol/command.ts';
 import { bytesOf, CommandEvent, updateBytes } from './command-event.ts';
 
 type ProgressUpdate = Extract<CommandUpdate, { state: 'progress' }>;
@@ -24,7 +30,8 @@ export type PlainState = 'queued' | 'sent' | 'delivered' | 'started';
 
 const plainStates: readonly PlainState[] = ['queued', 'sent', 'delivered', 'started'];
 const progressStep = 4;
-const endStep = 5;
+/** The number of the end among the steps. */
+export const endStep = 5;
 const ends: readonly TerminalState[] = ['succeeded', 'failed', 'rejected', 'cancelled', 'expired', 'unknown'];
 
 /** Where the states stand in a command's life; a command only moves up. */
@@ -55,6 +62,8 @@ export class CommandTrail implements StepSource {
   readonly acceptedAtMs: number;
   firstSeq = 0;
   #step: number;
+  /** Where it comes to once that is stored, for the event that is stored with it. */
+  #foreseen: TerminalUpdate | undefined = undefined;
   /** The newest update, where it is more than a plain state or somebody asked for it. */
   #last: CommandUpdate | undefined;
   // When it reached the plain states, in ms after acceptance (small integers cost no memory of their own); undefined for
@@ -125,6 +134,12 @@ export class CommandTrail implements StepSource {
     }
     this.#last = update;
     this.#step = steps[update.state];
+    this.#foreseen = undefined;
+  }
+
+  /** How it will end, if that can be stored: from now on its last step is an event, and nothing comes before that any more. */
+  foresee(end: TerminalUpdate): void {
+    this.#foreseen = end;
   }
 
   /** Every state that is known, the newest item and progress, the end. */
@@ -142,7 +157,7 @@ export class CommandTrail implements StepSource {
 
   /** Nothing more will come: it can be packed. */
   get isOver(): boolean {
-    return this.hasEnded;
+    return this.hasEnded || this.#foreseen !== undefined;
   }
 
   pack(page: Uint8Array, at: number): number {
@@ -153,7 +168,7 @@ export class CommandTrail implements StepSource {
 
   /** Writes a life that is over where the packing is. One that made progress has more to tell than fits. */
   packInto(): void {
-    const last = this.#last;
+    const last = this.#end;
     if (last === undefined || !isTerminalUpdate(last) || this.#progress || this.#item) {
       giveUpPacking();
       return;
@@ -204,11 +219,16 @@ export class CommandTrail implements StepSource {
   }
 
   bytesOf(step: number): number {
-    return step === endStep ? bytesOf(this.last) : updateBytes;
+    return step === endStep ? bytesOf(this.#end!) : updateBytes;
   }
 
   eventOf(step: number): NewEvent {
-    return new CommandEvent(this.type, step === endStep ? this.last : this.#plain(plainStates[step]!), false);
+    return new CommandEvent(this.type, step === endStep ? this.#end! : this.#plain(plainStates[step]!), false);
+  }
+
+  /** How it has ended, or is about to. */
+  get #end(): CommandUpdate | undefined {
+    return this.#foreseen ?? this.#last;
   }
 
   #plain(state: PlainState): CommandUpdate {

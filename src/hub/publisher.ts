@@ -1,8 +1,10 @@
 import { channelKey, channelName, clientChannel, commandChannel, fleetChannel } from '../events/channels.ts';
 import type { CommandHistory, EventLog, NewEvent } from '../events/event-log.ts';
-import type { CommandState, CommandUpdate } from '../protocol/command.ts';
+import type { CommandState, CommandUpdate, TerminalUpdate } from '../protocol/command.ts';
 import type { ClientInfo } from './client-info.ts';
 import { CommandEvent } from './command-event.ts';
+import type { CommandStore, WriteOptions } from './command-store.ts';
+import { endStep } from './command-trail.ts';
 import type { PendingCommand } from './pending-command.ts';
 
 /** Puts what happens in the hub into channels. An event's data is made only if somebody reads it. */
@@ -43,6 +45,27 @@ export class Publisher {
     const { step } = trail;
     if (step === undefined || !log.appendStep || pending.hasOpenChannel) this.#update(pending, pending.last);
     else log.appendStep(pending.clientChannel, trail, step, isDurable(pending, pending.state))?.catch(this.#failed);
+  }
+
+  /**
+   * Stores the end of a command together with the event that tells of it: the end that stands. Undefined where the store
+   * cannot, or more than one channel is to be told: then the one comes after the other.
+   */
+  storeEnd(
+    store: CommandStore,
+    pending: PendingCommand,
+    end: TerminalUpdate,
+    options: WriteOptions,
+  ): Promise<TerminalUpdate> | undefined {
+    if (store.teller === undefined || store.teller.log !== this.#log || pending.hasOpenChannel) return undefined;
+    const { trail: source, clientChannel: channel } = pending;
+    source.foresee(end);
+    return store.teller.finish(end, { channel, source, step: endStep }, options);
+  }
+
+  /** The end of a command whose client's channel has it already: somebody may watch the command since. */
+  storedEnd(pending: PendingCommand): void {
+    if (pending.hasOpenChannel) this.#append(commandKey(pending), eventOf(pending, pending.last, false));
   }
 
   /** A command comes into memory that was known before, here or at another hub: somebody may have opened its channel. */

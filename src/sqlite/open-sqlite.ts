@@ -101,7 +101,7 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteStore> {
     await log.close();
   };
   return {
-    commands: sqliteCommandStore(thread),
+    commands: sqliteCommandStore(thread, log),
     log,
     archive: sqliteEventArchive(thread),
     leases: sqliteLeaseStore(thread, leaseNow),

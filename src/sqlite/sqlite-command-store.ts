@@ -1,13 +1,18 @@
 import type { AddOutcome, CommandStore } from '../hub/command-store.ts';
-import type { Command } from '../protocol/command.ts';
+import type { Command, TerminalUpdate } from '../protocol/command.ts';
 import { addValues, commandValues, endValues } from './command-values.ts';
+import { eventValues } from './event-values.ts';
+import type { SqliteEventLog } from './sqlite-event-log.ts';
 import type { StoreThread } from './store-thread.ts';
 
 /** Ended commands forgotten in one transaction, so that others get their turn in between. */
 const pruneSlice = 500;
 
-/** Keeps queued commands in SQLite. A promise that resolves means: on disk. `close` belongs to the thread's owner. */
-export function sqliteCommandStore(thread: StoreThread): CommandStore {
+/**
+ * Keeps queued commands in SQLite, and tells their ends in `log`, which is in the same database. A promise that resolves
+ * means: on disk. `close` belongs to the thread's owner.
+ */
+export function sqliteCommandStore(thread: StoreThread, log: SqliteEventLog): CommandStore {
   return {
     async add(command, options) {
       const bytes = command.payload.value.byteLength + 512;
@@ -21,8 +26,19 @@ export function sqliteCommandStore(thread: StoreThread): CommandStore {
     markSent: (marks, journal) => thread.call('markSent', [marks, journal], 64 * marks.length),
     advance: (id, state, atMs) => thread.call('advance', [id, state, atMs], 128),
     async finish(update) {
-      const bytes = update.state === 'succeeded' ? update.result.value.byteLength + 512 : 512;
-      return (await thread.call('finish', [endValues(update)], bytes)) ?? update;
+      return (await thread.call('finish', [endValues(update)], bytesOf(update))) ?? update;
+    },
+    teller: {
+      log,
+      async finish(update, { channel, source, step }) {
+        let other: TerminalUpdate | undefined;
+        await log.appendStepWith(channel, source, step, async (row, nowMs) => {
+          const bytes = bytesOf(update) + row.data.length + 256;
+          other = await thread.call('finishTold', [endValues(update), eventValues(row), nowMs], bytes);
+          return other === undefined;
+        });
+        return other ?? update;
+      },
     },
     get: (id) => thread.call('get', [id]),
     mailbox: (tenant, clientId, after, limit) => thread.call('mailbox', [tenant, clientId, after, limit]),
@@ -41,6 +57,10 @@ export function sqliteCommandStore(thread: StoreThread): CommandStore {
       // The thread is shared with the event log; `SqliteStore.close` closes it.
     },
   };
+}
+
+function bytesOf(update: TerminalUpdate): number {
+  return update.state === 'succeeded' ? update.result.value.byteLength + 512 : 512;
 }
 
 /** What comes back for a new command is a copy of what the caller holds anyway. */

@@ -81,6 +81,28 @@ export class SqliteEventLog implements EventLog {
     }
   }
 
+  /** As `appendWith`, of a step. `write` is also told the time at which the event is kept. */
+  async appendStepWith(
+    channel: StepChannel,
+    source: StepSource,
+    step: number,
+    write: (row: EventRow, nowMs: number) => Promise<boolean>,
+  ): Promise<boolean> {
+    const refusal = this.#tail.isClosed ? new HubError('unavailable', 'the event log is closed') : this.#thread.refusal;
+    if (refusal) throw refusal;
+    const event = source.eventOf(step);
+    const data = storableJson(event);
+    const target = this.#tail.addStep(channel, source, step, 'pending');
+    const row = this.#rowOf(target, event, data);
+    let isWritten = false;
+    try {
+      isWritten = await write(row, this.#now());
+      return isWritten;
+    } finally {
+      this.#tail.settle(target, row.seq, isWritten ? 'kept' : 'lost');
+    }
+  }
+
   appendStep(channel: StepChannel, source: StepSource, step: number, isDurable: boolean): Promise<void> | undefined {
     if (this.#tail.isClosed) throw new HubError('unavailable', 'the event log is closed');
     if (!isDurable) {

@@ -1,10 +1,12 @@
+import type { TerminalUpdate } from '../protocol/command.ts';
 import { ArchiveTable } from './archive-table.ts';
 import { CommandTable } from './command-table.ts';
+import type { EndValues } from './command-values.ts';
 import type { Database } from './driver.ts';
 import { type EventRetention, type EventRow, EventTable } from './event-table.ts';
 import { type EventValues, eventRow } from './event-values.ts';
 import { LeaseTable } from './lease-table.ts';
-import { type EndValues, RunTable } from './run-table.ts';
+import { type EndValues as RunEndValues, RunTable } from './run-table.ts';
 
 /** Everything the store's thread can be asked, by name. Each is one atomic call. */
 export function storeOperations(db: Database, retention: EventRetention) {
@@ -18,6 +20,12 @@ export function storeOperations(db: Database, retention: EventRetention) {
     markSent: commands.markSent.bind(commands),
     advance: commands.advance.bind(commands),
     finish: commands.finish.bind(commands),
+    /** The end of a command and what tells of it: both, or neither. */
+    finishTold(end: EndValues, told: EventValues, nowMs: number): TerminalUpdate | undefined {
+      const other = commands.finish(end);
+      if (other === undefined) events.append(eventRow(told), nowMs);
+      return other;
+    },
     pruneCommands: commands.prune.bind(commands),
     append: (row: EventValues, nowMs: number): void => events.append(eventRow(row), nowMs),
     pruneEvents: events.prune.bind(events),
@@ -33,7 +41,7 @@ export function storeOperations(db: Database, retention: EventRetention) {
     checkpointRun: runs.checkpoint.bind(runs),
     settleRun: runs.settle.bind(runs),
     /** The end of a run and what tells of it: both, or neither. */
-    endRun(id: string, epoch: number, end: EndValues, nowMs: number, told: readonly EventRow[]): boolean {
+    endRun(id: string, epoch: number, end: RunEndValues, nowMs: number, told: readonly EventRow[]): boolean {
       if (!runs.endTold(id, epoch, end, nowMs)) return false;
       for (const row of told) events.append(row, nowMs);
       return true;

@@ -292,6 +292,13 @@ export const mutants: readonly Mutant[] = [
     caughtBy: ['test/events/packed-steps.test.ts'],
   },
   {
+    name: 'a queued command ends on the disk without the event that tells of it',
+    file: 'src/sqlite/store-operations.ts',
+    find: 'if (other === undefined) events.append(eventRow(told), nowMs);',
+    replace: '',
+    caughtBy: ['test/sqlite/told-ends.test.ts'],
+  },
+  {
     name: 'an id is taken for another one of the same hash',
     file: 'src/hub/ended-commands.ts',
     find: 'if (table[slot] === hash && this.#isAt(table[slot + 1]!, id)) break;',
