@@ -1,6 +1,7 @@
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import { loaderArgs } from './loader-args.ts';
 import type { FromHost, ToHost } from './messages.ts';
 
 /** A thread or process that does one job at a time. */
@@ -22,7 +23,7 @@ export interface Host {
 const hostFile = new URL(import.meta.url.endsWith('.ts') ? './host.ts' : './host.js', import.meta.url);
 
 export function startThread(): Host {
-  const worker = new Worker(hostFile, { execArgv: [], name: 'signalbox-task' });
+  const worker = new Worker(hostFile, { execArgv: loaderArgs(process.execArgv), name: 'signalbox-task' });
   const host = newHost({
     post: (message) => worker.postMessage(message),
     hold: (isHeld) => (isHeld ? worker.ref() : worker.unref()),
@@ -36,7 +37,7 @@ export function startThread(): Host {
 
 export function startProcess(): Host {
   const child = fork(fileURLToPath(hostFile), {
-    execArgv: [],
+    execArgv: loaderArgs(process.execArgv),
     serialization: 'advanced',
     stdio: ['ignore', 2, 2, 'ipc'],
   });
