@@ -2,6 +2,7 @@ import { toHubError } from '../errors.ts';
 import { channelKey } from '../events/channels.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { JsonText } from '../events/json-text.ts';
+import type { Clock } from '../flow/clock.ts';
 import type { TaskFact } from './facts.ts';
 import { isTerminalRun, type Run, runChannel, userChannel } from './run.ts';
 import type { Announcement, RunStore } from './run-store.ts';
@@ -52,6 +53,7 @@ export class Announcer {
   readonly #options: AnnouncerOptions;
   readonly #underWay = new Map<string, Promise<void>>();
   #told: string[] = [];
+  #telling: Promise<void> = Promise.resolve();
 
   constructor(options: AnnouncerOptions) {
     this.#options = options;
@@ -76,7 +78,18 @@ export class Announcer {
       return;
     }
     this.#told.push(run.id);
-    if (this.#told.length === 1) queueMicrotask(() => void this.#tellStore());
+    if (this.#told.length === 1) queueMicrotask(() => (this.#telling = this.#tellStore()));
+  }
+
+  /** Resolves once nothing is under way, or after `patienceMs`: what is left then is found by whoever starts next. */
+  async idle(clock: Clock, patienceMs: number): Promise<void> {
+    let letGo = (): void => undefined;
+    const over = new Promise<void>((resolve) => {
+      letGo = clock.after(patienceMs, resolve);
+    });
+    const told = Promise.all(this.#underWay.values()).then(() => this.#telling);
+    await Promise.race([told, over]);
+    letGo();
   }
 
   /** Announces what was left behind: by a crash, or while the log took nothing. */

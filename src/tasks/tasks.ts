@@ -20,6 +20,8 @@ import { checkTrigger, concurrencyOf, type TriggerOptions } from './trigger-opti
 
 /** How often ends that could not be announced are tried again, and old runs forgotten, in ms. */
 const sweepMs = 5000;
+/** How long a close waits for ends that are being announced, in ms. */
+const announceMs = 2000;
 
 /**
  * Background work that outlives whoever asked for it: triggers runs, does them, and knows what became of them.
@@ -228,6 +230,8 @@ export class Tasks {
     await this.#engine.close();
     this.#hosts.close();
     await this.#sweeping;
+    // The log may be closed next.
+    await this.#announcer.idle(this.#clock, announceMs);
     // The store belongs to whoever handed it in.
     if (!this.#options.store) await this.#store.close();
   }

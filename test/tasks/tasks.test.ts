@@ -927,6 +927,32 @@ describe('a worker', () => {
     expect(await watching).toEqual(['task.started', 'done']);
   });
 
+  test('that closes tells first of a run that was just cancelled', async () => {
+    const slow = gate();
+    const kept = memoryEventLog();
+    let isClosed = false;
+    const log: EventLog = Object.assign(Object.create(kept) as EventLog, {
+      append: async (channel: string, event: NewEvent) => {
+        await slow.promise;
+        if (isClosed) throw new HubError('unavailable', 'the log is closed');
+        await kept.append(channel, event);
+      },
+    });
+    const task = defineTask({ id: 'waiting', input, run: () => 1 });
+    const { tasks, facts, store } = await taskRig([task], { log });
+    const handle = await tasks.trigger(task, { width: 1 }, { delayMs: 1000 });
+    await handle.cancel();
+    const closing = tasks.close().then(() => {
+      isClosed = true;
+    });
+    await settle();
+    slow.resolve();
+    await closing;
+    expect((await eventsOf(kept, handle.id)).map(([type]) => type)).toEqual(['done']);
+    expect(facts.map(({ kind }) => kind)).toEqual(['run-triggered']);
+    expect(await store.unannounced(10)).toEqual([]);
+  });
+
   test('that came back finds ends that nobody was told of, and tells them once', async () => {
     const [clock, store] = [virtualClock(), memoryRunStore()];
     const log = memoryEventLog({ clock });
