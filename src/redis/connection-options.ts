@@ -18,6 +18,13 @@ export interface RedisConnectionOptions {
   readonly prefix?: string | undefined;
   /** A call that has no answer after this many ms fails with `unavailable`. Default: 2,000. */
   readonly timeoutMs?: number | undefined;
+  /**
+   * A server that cannot be reached at the opening is waited for so long, in ms; one that refuses us, or is set up wrongly,
+   * is not. Default: 0.
+   */
+  readonly connectWithinMs?: number | undefined;
+  /** Aborting it ends that wait. */
+  readonly signal?: AbortSignal | undefined;
   readonly clock?: Clock | undefined;
   /** Hears when Redis is lost, back, or came back empty. Default: nobody listens. */
   readonly observe?: ((fact: RedisFact) => void) | undefined;

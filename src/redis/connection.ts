@@ -29,6 +29,8 @@ const pauseMs = 50;
 const misledMs = 1000;
 /** How long a server that is there and does not answer (loading, say) may keep an opening waiting, in ms. */
 const openMs = 10_000;
+/** One that cannot be reached at the opening is tried again after this many ms. */
+const openAgainMs = 500;
 
 /**
  * One connection to Redis (or to each member of a Redis Cluster) for calls that are answered at once. It comes back by
@@ -61,7 +63,22 @@ export class RedisConnection {
 
   /** Connects. Throws `unavailable` with what to look at, or `invalid-argument` for an address that is none. */
   static async open(options: RedisConnectionOptions): Promise<RedisConnection> {
+    const { connectWithinMs = 0, signal } = options;
     const settings = connectionSettings(options);
+    const { clock, observe } = settings;
+    const end = clock.monotonic() + connectWithinMs;
+    for (let isFirst = true; ; isFirst = false)
+      try {
+        return await RedisConnection.#open(settings);
+      } catch (error) {
+        if (!isAbsence(error) || clock.monotonic() >= end || signal?.aborted) throw error;
+        const message = `${error.message} Waiting for it, ${Math.round(connectWithinMs / 1000)} s at most.`;
+        if (isFirst) observe({ kind: 'redis-awaited', message });
+        await pause(Math.min(openAgainMs, end - clock.monotonic()), clock, signal);
+      }
+  }
+
+  static async #open(settings: ConnectionSettings): Promise<RedisConnection> {
     const first = await ready(new Redis(settings.client), settings);
     let isCluster: boolean;
     try {
@@ -283,6 +300,31 @@ async function ready<C extends Redis | Cluster>(client: C, { place, clock }: Con
     client.disconnect();
     throw new HubError('unavailable', `Redis at ${place} ${refusal((cause as Error).message)}`, { cause });
   }
+}
+
+/** Whether nobody was there who could have answered. */
+function isAbsence(error: unknown): error is HubError {
+  const { cause } = error as HubError;
+  const message = cause instanceof Error ? `${(cause as NodeJS.ErrnoException).code} ${cause.message}` : '';
+  return (
+    error instanceof HubError &&
+    error.code === 'unavailable' &&
+    /ECONN|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|EPIPE|ENOENT|time(d |-)?out|not ready within|closed|unreachable|LOADING/i.test(
+      message,
+    )
+  );
+}
+
+function pause(ms: number, clock: ConnectionSettings['clock'], signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      letGo();
+      signal?.removeEventListener('abort', done);
+      resolve();
+    };
+    const letGo = clock.after(ms, done);
+    signal?.addEventListener('abort', done, { once: true });
+  });
 }
 
 /** Why it did not open, and what to do about it. */

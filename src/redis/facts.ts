@@ -2,6 +2,8 @@ import type { HubError } from '../errors.ts';
 
 /** What the Redis side tells about itself. */
 export type RedisFact =
+  /** It is not there at the start, and waited for. Told once. */
+  | { readonly kind: 'redis-awaited'; readonly message: string }
   /** Nothing can be written or read for now; it is tried again until it works. Told once for each outage. */
   | { readonly kind: 'redis-lost'; readonly error: HubError }
   | { readonly kind: 'redis-back'; readonly afterMs: number }

@@ -92,6 +92,7 @@ const levels: Record<ServerFact['kind'], Level> = {
   'yield-failed': 'warn',
   'command-routed': 'debug',
   'command-relocated': 'debug',
+  'redis-awaited': 'warn',
   'redis-lost': 'error',
   'redis-back': 'warn',
   'redis-emptied': 'error',

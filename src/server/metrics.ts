@@ -215,6 +215,7 @@ export function serverMetrics(readings: MetricReadings = {}): Metrics {
       case 'redis-trouble':
         redisTrouble.inc({ what: fact.kind });
         return;
+      case 'redis-awaited':
       case 'redis-back':
       case 'redis-advice':
       case 'node-joined':

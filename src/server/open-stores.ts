@@ -10,8 +10,13 @@ import type { Parts } from './parts.ts';
 import type { Stores } from './stores.ts';
 
 /** Opens what keeps the state of this process: Redis, SQLite, or its own memory, and an archive beside it. */
-export async function openStores(options: ResolvedOptions, parts: Parts, observe: Observe): Promise<Stores> {
-  const stores = await openOwn(options, parts, observe);
+export async function openStores(
+  options: ResolvedOptions,
+  parts: Parts,
+  observe: Observe,
+  signal?: AbortSignal,
+): Promise<Stores> {
+  const stores = await openOwn(options, parts, observe, signal);
   if (options.opensearch === undefined) return stores;
   const { archivedLog, openSearchArchive } = await import('../opensearch/index.ts');
   const { opensearch: node, opensearchPrefix: indexPrefix } = options;
@@ -37,10 +42,15 @@ function openSearchAuth({
   }
 }
 
-async function openOwn(options: ResolvedOptions, parts: Parts, observe: Observe): Promise<Stores> {
+async function openOwn(
+  options: ResolvedOptions,
+  parts: Parts,
+  observe: Observe,
+  signal: AbortSignal | undefined,
+): Promise<Stores> {
   if (options.redis !== undefined) {
     const { openShared } = await import('./shared-stores.ts');
-    return openShared(options, options.redis, parts, observe);
+    return openShared(options, options.redis, parts, observe, signal);
   }
   const { data } = options;
   if (data === ':memory:') {

@@ -53,6 +53,8 @@ export interface ServeOptions extends Partial<Tuning> {
   redisPrefix?: string;
   /** What "stored" means with Redis: `stored` in its log, `replicated` to a replica too, or `none`. Default: `stored`. */
   redisDurability?: 'stored' | 'replicated' | 'none';
+  /** A Redis that is not there at the start is waited for, at most so many ms. Default: 30000. */
+  redisWaitMs?: number;
   /** File with the secret by which nodes know each other, 32 bytes or more. Default: made once, and kept in Redis. */
   clusterSecretFile?: string;
   /** PEM file: the authority of the other nodes' certificates, where the gRPC server has TLS. Default: the system's. */
@@ -121,6 +123,7 @@ export interface ResolvedOptions extends Tuning {
   readonly redis: string | undefined;
   readonly redisPrefix: string;
   readonly redisDurability: 'stored' | 'replicated' | 'none';
+  readonly redisWaitMs: number;
   readonly clusterSecretFile: string | undefined;
   readonly clusterCa: string | undefined;
   readonly advertise: string | undefined;
@@ -194,6 +197,7 @@ const schema = z.strictObject({
     .regex(/^[A-Za-z0-9_.:-]{1,64}$/, 'must be 1 to 64 of A-Z a-z 0-9 _ . : -')
     .optional(),
   redisDurability: z.enum(['stored', 'replicated', 'none']).optional(),
+  redisWaitMs: ms(0, 3_600_000).optional(),
   clusterSecretFile: text.optional(),
   clusterCa: text.optional(),
   advertise: z
@@ -269,6 +273,7 @@ export function resolveOptions(options: ServeOptions = {}, from = 'the options')
     redis: given.redis,
     redisPrefix: given.redisPrefix ?? 'signalbox',
     redisDurability: given.redisDurability ?? 'stored',
+    redisWaitMs: given.redisWaitMs ?? 30_000,
     clusterSecretFile: given.clusterSecretFile,
     clusterCa: given.clusterCa,
     advertise: given.advertise,

@@ -31,6 +31,8 @@ export interface ServeExtras {
   readonly sources?: Omit<OptionSources, 'overrides'>;
   /** Hears every fact of every part, beside the log and the metrics. */
   readonly observe?: Observe;
+  /** Aborting it ends the wait for a Redis that is not there yet; what runs is closed by `close`. */
+  readonly signal?: AbortSignal;
   /** Where the log goes. Default: standard error. */
   readonly logTo?: LogDestination;
   /** Message types for JSON payloads over HTTP. Default: those of this package. */
@@ -95,7 +97,7 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
   parts.add('metrics', metrics, () => metrics.close());
   try {
     const authenticator = await authenticatorFor(resolved);
-    const store = await openStores(resolved, parts, observe);
+    const store = await openStores(resolved, parts, observe, extras.signal);
     commands = store.commands;
     const node = resolved.node ?? `${hostname()}-${process.pid}`;
     const { shared } = store;

@@ -10,12 +10,15 @@ import type { Stores } from './stores.ts';
 
 /** What several nodes keep together in one Redis. Loaded only where there is one. */
 export async function openShared(
-  { role, taskEngine: engine, redisPrefix: prefix, redisDurability: durability }: ResolvedOptions,
+  options: ResolvedOptions,
   url: string,
   parts: Parts,
   observe: Observe,
+  signal?: AbortSignal,
 ): Promise<Stores> {
-  const store = parts.add('redis', await openRedis({ url, prefix, durability, observe }), (each) => each.close());
+  const { role, taskEngine: engine, redisPrefix: prefix, redisDurability: durability, redisWaitMs } = options;
+  const opened = await openRedis({ url, prefix, durability, connectWithinMs: redisWaitMs, signal, observe });
+  const store = parts.add('redis', opened, (each) => each.close());
   const { commands, directory, log, leases, runs, connection } = store;
   if (durability === 'replicated') await checkReplica(connection);
   const taskEngine = engine === 'bullmq' ? await openBullMqEngine(connection) : store.taskEngine;

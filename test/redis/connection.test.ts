@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { checkServer } from '../../src/redis/checks.ts';
 import { RedisConnection, script } from '../../src/redis/connection.ts';
+import type { RedisConnectionOptions } from '../../src/redis/connection-options.ts';
 import type { RedisFact } from '../../src/redis/facts.ts';
 import { RedisSubscriber } from '../../src/redis/subscriber.ts';
 import { describeNeeding } from '../support/needs.ts';
@@ -54,6 +55,34 @@ describeNeeding('redis', 'a connection to Redis', () => {
     await expect(RedisConnection.open({ url: server.url, prefix: '{a}' })).rejects.toMatchObject({
       message: expect.stringContaining('"{a}"'),
     });
+  });
+
+  test('a server that is not there yet, or is frozen, is waited for as long as is said; one that refuses us is not', async () => {
+    const observe = (fact: RedisFact) => facts.push(fact);
+    const opening = (more: Partial<RedisConnectionOptions> = {}) =>
+      RedisConnection.open({ url: server.url, connectWithinMs: 60_000, timeoutMs: 200, observe, ...more });
+    for (const away of ['killed', 'frozen']) {
+      if (away === 'killed') await server.kill();
+      else server.freeze();
+      const opened = opening({ url: `redis://:secret@127.0.0.1:${server.port}` });
+      await until(() => facts.length > 0);
+      expect(kinds()).toEqual(['redis-awaited']);
+      const [fact] = facts.splice(0) as [Extract<RedisFact, { kind: 'redis-awaited' }>];
+      expect(fact.message).toMatch(new RegExp(`^Redis at 127.0.0.1:${server.port} .*60 s at most`));
+      expect(fact.message).not.toContain('secret');
+      if (away === 'killed') await server.restart({ settings: { requirepass: 'secret' } });
+      else server.thaw();
+      await (await opened).close();
+    }
+    await expect(opening()).rejects.toMatchObject({ message: expect.stringContaining('wants a password') });
+    await server.kill();
+    await expect(opening({ connectWithinMs: 50 })).rejects.toMatchObject({
+      message: expect.stringContaining('ECONNREF'),
+    });
+    const aborter = new AbortController();
+    const aborted = opening({ signal: aborter.signal });
+    aborter.abort();
+    await expect(aborted).rejects.toMatchObject({ code: 'unavailable' });
   });
 
   test('a script that the server has forgotten is sent again', async () => {

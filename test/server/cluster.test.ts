@@ -143,6 +143,27 @@ test('a Redis that cannot keep what is promised is refused at the start, with wh
   await server.close();
 });
 
+test('a node that starts together with its Redis waits for it, and says so; a wrong Redis is refused all the same', async () => {
+  const late = await RedisServer.start({ settings: { appendonly: 'no' } });
+  onTestFinished(() => late.close());
+  await late.kill();
+  for (const isRight of [false, true]) {
+    const waiting = Promise.withResolvers<string>();
+    const started = serve(
+      { redis: late.url, grpc: '127.0.0.1:0', http: false, preset: 'test' },
+      {
+        sources: { env: {}, cwd: '/' },
+        observe: (fact) => fact.kind === 'redis-awaited' && 'message' in fact && waiting.resolve(String(fact.message)),
+      },
+    );
+    expect(await waiting.promise).toContain(`127.0.0.1:${late.port}`);
+    await late.restart({ settings: { appendonly: isRight ? 'yes' : 'no' } });
+    if (isRight) await (await started).close();
+    else await expect(started).rejects.toMatchObject({ message: expect.stringContaining('keeps no log') });
+    await late.kill();
+  }
+});
+
 test('nodes with secrets of their own are told that tokens of one are no good at another', async () => {
   const data = mkdtempSync(join(tmpdir(), 'signalbox-cluster-'));
   onTestFinished(() => rmSync(data, { recursive: true, force: true }));

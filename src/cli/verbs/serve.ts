@@ -144,6 +144,7 @@ export const serve: Verb = {
       {
         sources: { config, env: outside.env },
         logTo: outside.stderr,
+        signal,
         types,
       },
     );
