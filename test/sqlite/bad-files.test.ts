@@ -1,5 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Sqlite from 'better-sqlite3';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -9,9 +8,10 @@ import { applicationId, migrations } from '../../src/sqlite/schema.ts';
 import { addOptions, queuedCommand } from '../contracts/command-store.ts';
 import { newEvent, readAll } from '../contracts/event-log.ts';
 import { costsNothing } from '../support/footprint.ts';
+import { scratchFolder } from '../support/scratch.ts';
 
 // A store that works, in the same process as those that must not open.
-const folder = mkdtempSync(join(tmpdir(), 'signalbox-bad-files-'));
+const folder = scratchFolder('signalbox-bad-files-');
 const healthy = join(folder, 'healthy');
 let working: SqliteStore;
 let kept = 0;

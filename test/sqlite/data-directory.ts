@@ -1,12 +1,11 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rmSync } from 'node:fs';
 import { onTestFinished } from 'vitest';
 import { openSqlite, type SqliteOptions, type SqliteStore } from '../../src/sqlite/index.ts';
+import { scratchFolder } from '../support/scratch.ts';
 
 /** An empty directory that goes with the test. */
 export function emptyDirectory(): string {
-  const directory = mkdtempSync(join(tmpdir(), 'signalbox-test-'));
+  const directory = scratchFolder('signalbox-test-');
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
 }

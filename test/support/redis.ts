@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { redisServerPath } from '../../scripts/debian.ts';
 import { freePort } from './free-port.ts';
+import { scratchFolder } from './scratch.ts';
 
 export interface RedisServerOptions {
   /** Settings of redis.conf. Default: as Signalbox wants it (`appendonly yes`, `maxmemory-policy noeviction`). */
@@ -21,7 +21,7 @@ const durable = { appendonly: 'yes', appendfsync: 'everysec', 'maxmemory-policy'
 /** A redis-server of our own, on a free port and in a folder of its own. Whoever starts it closes it. */
 export class RedisServer {
   readonly port: number;
-  readonly directory = mkdtempSync(path.join(tmpdir(), 'signalbox-redis-'));
+  readonly directory = scratchFolder('signalbox-redis-');
   readonly #settings: Readonly<Record<string, string>>;
   #child: ChildProcess | undefined;
   #output = '';
