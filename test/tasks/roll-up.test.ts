@@ -57,6 +57,8 @@ test('the first text goes out at once, what follows within the window goes as on
   expect(seen).toEqual(['a', 'bcd']);
   source.give('e');
   await clock.advance(1);
+  // A window begins with each text that goes out.
+  expect(seen).toEqual(['a', 'bcd']);
   source.give({ not: 'text' });
   source.give('f');
   source.end();
