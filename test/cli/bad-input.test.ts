@@ -7,7 +7,7 @@ import { exitCodes } from '../../src/cli/exit-codes.ts';
 import { connectDevice, type Device } from '../../src/device/index.ts';
 import { type SignalboxServer, serve } from '../../src/server/index.ts';
 import { costsNothing } from '../support/footprint.ts';
-import { type HealthyPeers, healthyPeers } from '../support/healthy.ts';
+import { type HealthyPeers, healthyPeers, livenessMs } from '../support/healthy.ts';
 import { Program } from '../support/program.ts';
 import { root } from '../support/sources.ts';
 import { runCli, runHere, signalbox } from './signalbox.ts';
@@ -23,7 +23,7 @@ let device: Device;
 
 beforeAll(async () => {
   server = await serve(
-    { grpc: '127.0.0.1:0', http: false, data: ':memory:', preset: 'test' },
+    { grpc: '127.0.0.1:0', http: false, data: ':memory:', preset: 'test', livenessMs },
     { sources: { env: {}, cwd: folder } },
   );
   grpc = server.grpc[0]!;

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { toHubError } from '../../src/errors.ts';
 import { type ServeOptions, type SignalboxServer, serve } from '../../src/server/index.ts';
 import { costsNothing } from '../support/footprint.ts';
-import { type HealthyPeers, healthyPeers } from '../support/healthy.ts';
+import { type HealthyPeers, healthyPeers, livenessMs } from '../support/healthy.ts';
 
 // A hub that works, in the same process as those that must not begin: what they had opened by then is closed again.
 let working: SignalboxServer;
@@ -18,7 +18,7 @@ const at = (name: string): string => join(folder, name);
 
 beforeAll(async () => {
   working = await serve(
-    { grpc: '127.0.0.1:0', http: '127.0.0.1:0', data: at('working'), preset: 'test' },
+    { grpc: '127.0.0.1:0', http: '127.0.0.1:0', data: at('working'), preset: 'test', livenessMs },
     { sources: { env: {}, cwd: folder } },
   );
   peers = await healthyPeers({ address: working.grpc[0]! });

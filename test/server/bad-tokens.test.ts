@@ -11,7 +11,7 @@ import { type SignalboxServer, serve } from '../../src/server/index.ts';
 import { collect, testCommand } from '../../src/testing/index.ts';
 import { WsClient } from '../gateway/ws-client.ts';
 import { costsNothing } from '../support/footprint.ts';
-import { type HealthyPeers, healthyPeers } from '../support/healthy.ts';
+import { type HealthyPeers, healthyPeers, livenessMs } from '../support/healthy.ts';
 
 // One server that asks for tokens; each bad one is tried at every door, beside peers whose tokens are good.
 const secret = 'b7Vt0mJ2q8Xc5nR1yK4wZ6sD3fG9hL0p';
@@ -36,6 +36,7 @@ beforeAll(async () => {
       auth: 'jwt',
       authSecretFile,
       preset: 'test',
+      livenessMs,
     },
     { sources: { env: {}, cwd: folder } },
   );

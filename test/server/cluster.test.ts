@@ -25,6 +25,7 @@ const open = (node: string): Promise<SignalboxServer> =>
       grpc: '127.0.0.1:0',
       http: '127.0.0.1:0',
       preset: 'test',
+      livenessMs: 60_000, // nobody is cut off because the machine is busy
       nodeLeaseMs: 3000,
       drainReconnectAfterMs: 10,
       drainSpreadMs: 50,
