@@ -8,7 +8,7 @@ export interface CallWithCredentials {
   getAuthContext(): { sslPeerCertificate?: PeerCertificateLike | undefined };
 }
 
-interface PeerCertificateLike {
+export interface PeerCertificateLike {
   readonly subject: { readonly CN?: string | string[]; readonly O?: string | string[] };
   readonly subjectaltname?: string | undefined;
   readonly valid_to: string;
@@ -21,13 +21,19 @@ export function authenticateCall(call: CallWithCredentials, authenticator: Authe
 
 /** The credentials of a call: `authorization: Bearer ...` and the verified client certificate. */
 export function credentialsOf(call: CallWithCredentials): Credentials {
-  const authorization = call.metadata.get('authorization');
+  // grpc-js hands over certificates only where TLS has verified them.
+  return credentialsFrom(call.metadata.get('authorization'), call.getAuthContext().sslPeerCertificate);
+}
+
+/** The credentials behind the values of `authorization` and a certificate that TLS has verified. */
+export function credentialsFrom(
+  authorization: readonly (string | Buffer)[],
+  peer: PeerCertificateLike | undefined,
+): Credentials {
   if (authorization.length > 1) throw new HubError('unauthenticated', 'more than one authorization header');
   const bearer = /^Bearer +(\S+)$/i.exec(String(authorization[0] ?? ''))?.[1];
   if (authorization.length === 1 && bearer === undefined)
     throw new HubError('unauthenticated', 'authorization is not of the form "Bearer <token>"');
-  // grpc-js hands over certificates only where TLS has verified them.
-  const peer = call.getAuthContext().sslPeerCertificate;
   return { bearer, certificate: peer && certificateOf(peer) };
 }
 

@@ -1,4 +1,5 @@
 import { requireScope } from '../auth/access.ts';
+import type { Principal } from '../auth/principal.ts';
 import { HubError } from '../errors.ts';
 import { timeOrderedId } from '../flow/unique-id.ts';
 import type { ClientInfo, ShownClients } from '../hub/client-info.ts';
@@ -7,7 +8,7 @@ import { checkClientId, checkCommandId } from '../protocol/checks.ts';
 import { type Command, type CommandRecord, type CommandUpdate, isTerminalUpdate } from '../protocol/command.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import { commandFromProto, recordToProto, updateToProto } from '../protocol/convert.ts';
-import { CommandServiceDefinition } from '../protocol/gen/signalbox/v1/command.ts';
+import { CommandServiceDefinition, type SendCommandToClientRequest } from '../protocol/gen/signalbox/v1/command.ts';
 import type { DeviceStreamTaker } from './device-stream.ts';
 import { mapIterable } from './map-iterable.ts';
 import { type GrpcService, grpcService } from './service.ts';
@@ -48,9 +49,7 @@ const maxReasonLength = 1_024;
 export function commandService(hub: ServedHub): GrpcService {
   return grpcService(CommandServiceDefinition, {
     sendCommandToClient(request, { principal }) {
-      requireScope(principal, 'commands:send');
-      if (request.command === undefined) throw new HubError('invalid-argument', 'command is missing');
-      const command = withDefaults(commandFromProto(request.command, principal.tenant));
+      const command = commandOf(request, principal);
       // grpc-js holds on to the request as long as the call lives: not to the bytes of the payload, too.
       request.command = undefined;
       // Without a signal: a caller who leaves stops watching, and its command goes on.
@@ -103,6 +102,13 @@ export function commandService(hub: ServedHub): GrpcService {
   });
 }
 
+/** The command that a request brings. Needs the scope `commands:send`. Throws `invalid-argument` for one that cannot be. */
+export function commandOf({ command }: SendCommandToClientRequest, principal: Principal): Command {
+  requireScope(principal, 'commands:send');
+  if (command === undefined) throw new HubError('invalid-argument', 'command is missing');
+  return withDefaults(commandFromProto(command, principal.tenant));
+}
+
 /** What the caller says of the client, if anything. */
 function clientIdOf({ clientId }: { readonly clientId: string }): string | undefined {
   if (clientId === '') return undefined;
@@ -118,7 +124,7 @@ function withDefaults(command: Command): Command {
 }
 
 /** The first update and the last: each one between costs a caller as much as they do. */
-function brief(updates: AsyncIterable<CommandUpdate>): AsyncIterable<CommandUpdate> {
+export function brief(updates: AsyncIterable<CommandUpdate>): AsyncIterable<CommandUpdate> {
   return {
     [Symbol.asyncIterator]() {
       const inner = updates[Symbol.asyncIterator]();

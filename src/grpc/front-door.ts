@@ -7,14 +7,19 @@ const unitMs: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1
 
 /**
  * Looks at the headers of each call before grpc-js does, which takes any digits anywhere for a `grpc-timeout` and lets large
- * ones overflow into the past: what is no timeout is refused with `invalid-argument`, what is too long is shortened.
+ * ones overflow into the past: what is no timeout is refused with `invalid-argument`, what is too long is shortened. What
+ * `take` takes does not come to grpc-js.
  */
-export function guardHeaders(server: Server): void {
+export function guardHeaders(
+  server: Server,
+  take: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean,
+): void {
   for (const http2 of http2ServersOf(server)) {
     const [serve, ...others] = http2.listeners('stream');
     if (serve === undefined || others.length > 0) throw moved('listener of streams');
     http2.removeAllListeners('stream');
     http2.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...more: unknown[]) => {
+      if (take(stream, headers)) return;
       const asked = headers['grpc-timeout'];
       if (asked !== undefined) {
         const timeoutMs = timeoutOf(String(asked));

@@ -16,8 +16,10 @@ import { linkPath } from './link-proof.ts';
 import { type GrpcTls, type Listener, listen } from './listener.ts';
 import { type Mount, mountHandler, mountPath } from './mount.ts';
 import { answeredLinks, type NodeServing } from './node-service.ts';
+import { plainCalls } from './plain-call.ts';
 import type { BufferCall, RawCall } from './raw-call.ts';
 import { reflectionServices } from './reflection.ts';
+import { sendCommandToClient } from './send-call.ts';
 import { addService, type GrpcService } from './service.ts';
 import { serviceNameOf } from './service-methods.ts';
 
@@ -138,7 +140,15 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
 
   let closing: Promise<void> | undefined;
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
-  guardHeaders(server);
+  const sends = plainCalls(sendCommandToClient(hub), {
+    authenticator,
+    clock,
+    observe,
+    stallMs,
+    maxHeaderBytes,
+    maxMessageBytes,
+  });
+  guardHeaders(server, sends.take);
   const listeners: Listener[] = [];
   const stop = () => Promise.all(listeners.map((listener) => listener.stop()));
   try {
@@ -162,6 +172,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
   } catch (error) {
     await stop();
     injector.destroy();
+    sends.close();
     throw error;
   }
 
@@ -184,6 +195,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
     for (const listener of listeners) listener.destroy();
     await empty;
     injector.destroy();
+    sends.close();
     observe({ kind: 'grpc-closed' });
   };
   const running: GrpcServer = {

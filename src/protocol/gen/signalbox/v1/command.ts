@@ -296,7 +296,7 @@ export interface SendCommandToClientRequest {
   command:
     | Command
     | undefined;
-  /** Tell only that it was accepted, and how it ends: the steps between are not wanted. */
+  /** Tell how it ends, and before that at most that it was accepted: the steps between are not wanted. */
   brief: boolean;
 }
 
