@@ -8,8 +8,10 @@ import { memoryEventLog } from '../../src/events/memory-event-log.ts';
 import type { GrpcFact } from '../../src/grpc/facts.ts';
 import { type GrpcServer, serveGrpc } from '../../src/grpc/serve-grpc.ts';
 import { Hub } from '../../src/hub/index.ts';
+import { commandToProto } from '../../src/protocol/convert.ts';
 import { ListClientsRequest } from '../../src/protocol/gen/signalbox/v1/client.ts';
-import { scriptedDevice } from '../../src/testing/index.ts';
+import { SendCommandToClientRequest } from '../../src/protocol/gen/signalbox/v1/command.ts';
+import { scriptedDevice, testCommand } from '../../src/testing/index.ts';
 import { costsNothing } from '../support/footprint.ts';
 import { type HealthyPeers, healthyPeers } from '../support/healthy.ts';
 import { clientOf, connectPath, hello, unary } from './harness.ts';
@@ -61,6 +63,7 @@ function http2(): ClientHttp2Session {
 
 const listPath = '/signalbox.v1.ClientService/ListClients';
 const watchPath = '/signalbox.v1.ClientService/WatchClients';
+const sendPath = '/signalbox.v1.CommandService/SendCommandToClient';
 const head = (path: string, more: OutgoingHttpHeaders = {}): OutgoingHttpHeaders => ({
   ':method': 'POST',
   ':path': path,
@@ -141,6 +144,14 @@ const stream = (name: string, body: Buffer, expected: object, more: OutgoingHttp
   ...call(name, body, expected, more, connectPath),
   keepOpen: true,
 });
+/** Of the method that is not served by grpc-js, unless it is asked for more than a plain call. */
+const command = (name: string, body: Buffer, expected: object, more: OutgoingHttpHeaders = {}): Bad =>
+  call(`a command ${name}`, body, expected, more, sendPath);
+const toNobody = SendCommandToClientRequest.encode({
+  command: commandToProto(testCommand({ clientId: 'nobody' })),
+  brief: true,
+}).finish();
+const offline = { status: 14, text: 'client nobody has no live stream' };
 const good = { status: 0, text: 'OK' };
 const unknown = (path: string) => ({ status: 12, text: `The server does not implement the method ${path}` });
 
@@ -248,8 +259,20 @@ const catalogue: Bad[] = [
       path,
     ),
   ),
+  command('that is right, for a client that is away', message(toNobody), offline),
+  command('in gzip', message(gzipSync(toNobody), { flag: 1 }), offline, gzip),
+  command('with a deadline', message(toNobody), offline, { 'grpc-timeout': '10S' }),
+  command('that is no protobuf', message(Buffer.from([0xff, 0xff])), { status: 3 }),
+  command('over the limit', message(Buffer.alloc(64 * 1024 + 1)), { status: 8, text: tooLong }),
+  command('that claims 4 GiB', message(toNobody, { length: 2 ** 32 - 1 }), { status: 8 }),
+  command('that is cut short', message(Buffer.alloc(3), { length: 10 }), { status: 12 }),
+  command('that is not there', Buffer.alloc(0), { status: 12 }),
+  command('that comes twice', Buffer.concat([message(toNobody), message(toNobody)]), { status: 12 }),
+  command('flagged as compressed in no encoding', message(toNobody, { flag: 1 }), { status: 3, text: noEncoding(1) }),
+  command('with a flag that there is not', message(toNobody, { flag: 2 }), { status: 3, text: noEncoding(2) }),
+  command('of another content type', message(toNobody), { http: 415 }, { 'content-type': 'application/json' }),
   call('a call with more than 128 header pairs', message(valid), { reset: 11 }, pairs),
-  ...[listPath, watchPath, connectPath].map((path) =>
+  ...[listPath, watchPath, connectPath, sendPath].map((path) =>
     call(
       `9 KiB of headers for ${path}`,
       message(valid),
