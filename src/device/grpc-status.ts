@@ -35,7 +35,7 @@ export function statusOfHttp(code: number): number {
 /** The end of a stream as an error; undefined for one in peace. `message` is percent-encoded, as gRPC sends it. */
 export function errorOfStatus(code: number, message: unknown, address: string): HubError | undefined {
   if (code === status.OK) return undefined;
-  return new HubError(codes[code] ?? 'unavailable', `${address}: ${decoded(message) || (status[code] ?? code)}`);
+  return new HubError(codes[code] ?? 'unavailable', `${address}: ${decodedMessage(message) || (status[code] ?? code)}`);
 }
 
 /** Statuses that mean something to a device; all others are a stream that was lost. */
@@ -48,7 +48,8 @@ const codes: Readonly<Record<number, HubErrorCode>> = {
   [status.RESOURCE_EXHAUSTED]: 'resource-exhausted',
 };
 
-function decoded(message: unknown): string {
+/** A `grpc-message` as it was meant. */
+export function decodedMessage(message: unknown): string {
   if (typeof message !== 'string') return '';
   try {
     return decodeURIComponent(message);

@@ -6,14 +6,15 @@ import {
   type IncomingHttpHeaders,
   type IncomingHttpStatusHeader,
 } from 'node:http2';
-import { connect as connectPlain, isIP, type Socket } from 'node:net';
-import { connect as connectTls, createSecureContext } from 'node:tls';
+import type { Socket } from 'node:net';
 import { HubError } from '../errors.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
 import { MessageSplitter, withMessageRoom, writeMessageHeader } from '../protocol/message-splitter.ts';
 import { connectPath, errorOfStatus, grpcStatus, statusOfHttp } from './grpc-status.ts';
 import type { DeviceTls } from './grpc-wire.ts';
+import { type HubRoad, roadToHub } from './hub-road.ts';
 import type { Dial, HubWire, HubWireListener } from './hub-wire.ts';
+import { keepPinging } from './keep-pinging.ts';
 
 export interface Http2WireOptions {
   readonly addresses: readonly string[];
@@ -23,9 +24,6 @@ export interface Http2WireOptions {
   readonly clock?: Clock | undefined;
 }
 
-/** An HTTP/2 ping goes out this often, and has to come back within the second, in ms: as grpc-js is set up elsewhere. */
-const pingEveryMs = 20_000;
-const pongWithinMs = 10_000;
 /** The hub limits payloads; this only bounds what a broken one can do. */
 const maxMessageBytes = 64 * 1024 * 1024;
 
@@ -36,16 +34,9 @@ const maxMessageBytes = 64 * 1024 * 1024;
  * that was lost, or sends its devices away, is not asked again first.
  */
 export function http2Dial({ addresses, tls, random, clock = systemClock }: Http2WireOptions): Dial {
-  const roads = addresses.map((address) => roadTo(address, tls === true ? {} : tls));
+  const roads = addresses.map((address) => roadToHub(address, tls === true ? {} : tls));
   let next = random ? Math.floor(random() * roads.length) : 0;
   return (listener, token) => new Http2Wire(roads[next++ % roads.length]!, listener, token, clock);
-}
-
-/** How to reach one hub. */
-interface Road {
-  readonly address: string;
-  readonly authority: string;
-  connect(): Socket;
 }
 
 class Http2Wire implements HubWire {
@@ -54,23 +45,21 @@ class Http2Wire implements HubWire {
   readonly #socket: Socket;
   readonly #session: ClientHttp2Session;
   readonly #stream: ClientHttp2Stream;
-  readonly #clock: Clock;
   #status: IncomingHttpHeaders & IncomingHttpStatusHeader = {};
   #error: HubError | undefined;
   #isOver = false;
-  #letGoOfPing: () => void;
+  readonly #stopPinging: () => void;
 
-  constructor(road: Road, listener: HubWireListener, token: string | undefined, clock: Clock) {
+  constructor(road: HubRoad, listener: HubWireListener, token: string | undefined, clock: Clock) {
     this.#address = road.address;
     this.#listener = listener;
-    this.#clock = clock;
     this.#socket = road.connect();
     this.#session = connect(road.authority, {
       createConnection: () => this.#socket,
       settings: { enablePush: false },
     });
     this.#session.on('error', (error) => this.#broke(error));
-    this.#letGoOfPing = clock.after(pingEveryMs, this.#ping);
+    this.#stopPinging = keepPinging(this.#session, clock, (error) => this.#broke(error));
     this.#stream = this.#session.request({
       ':method': 'POST',
       ':path': connectPath,
@@ -151,20 +140,8 @@ class Http2Wire implements HubWire {
     return new HubError('unavailable', `${this.#address}: ${reason}`, { cause });
   }
 
-  readonly #ping = (): void => {
-    this.#letGoOfPing = this.#clock.after(pongWithinMs, () =>
-      this.#broke(new Error(`no answer to a ping within ${pongWithinMs} ms`)),
-    );
-    const isSent = this.#session.ping(() => {
-      if (this.#isOver) return;
-      this.#letGoOfPing();
-      this.#letGoOfPing = this.#clock.after(pingEveryMs, this.#ping);
-    });
-    if (!isSent) this.#broke(new Error('the connection takes no pings'));
-  };
-
   #free(): void {
-    this.#letGoOfPing();
+    this.#stopPinging();
     // What was written goes out first, if it can; a connection that is dead is not waited for.
     setImmediate(() =>
       setImmediate(() => {
@@ -173,42 +150,4 @@ class Http2Wire implements HubWire {
       }),
     );
   }
-}
-
-/** Throws `invalid-argument` for an address or certificate that cannot be. */
-function roadTo(address: string, tls: DeviceTls | undefined): Road {
-  const target = parse(address);
-  const authority = `${tls ? 'https' : 'http'}://${'path' in target ? 'localhost' : address}`;
-  if (!tls) return { address, authority, connect: () => connectPlain(target) };
-  const { ca, cert, key, serverName } = tls;
-  let secureContext: ReturnType<typeof createSecureContext>;
-  try {
-    secureContext = createSecureContext({ ca, cert, key });
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new HubError('invalid-argument', `tls: ca, cert or key cannot be used: ${reason}`, { cause: error });
-  }
-  const name = serverName ?? ('path' in target ? 'localhost' : target.host);
-  return {
-    address,
-    authority,
-    connect: () =>
-      connectTls({
-        ...target,
-        secureContext,
-        ALPNProtocols: ['h2'],
-        // TLS does not know IPs as names, and Node warns of them (DEP0123); the certificate is checked against it all the same.
-        ...(isIP(name) === 0 && { servername: name }),
-      }),
-  };
-}
-
-function parse(address: string): { host: string; port: number } | { path: string } {
-  const unix = /^unix:(?:\/\/)?(.+)$/.exec(address);
-  if (unix) return { path: unix[1]! };
-  const tcp = /^(?:dns:(?:\/\/\/)?)?(\[[^\]]+\]|[^:/]+):(\d{1,5})$/.exec(address);
-  const port = Number(tcp?.[2]);
-  if (!tcp || port > 65_535)
-    throw new HubError('invalid-argument', `address ${JSON.stringify(address)} is not host:port or unix:///path`);
-  return { host: tcp[1]!.replace(/^\[|\]$/g, ''), port };
 }

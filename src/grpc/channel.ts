@@ -1,4 +1,4 @@
-import { type ChannelCredentials, type ChannelOptions, credentials, Metadata } from '@grpc/grpc-js';
+import { type ChannelCredentials, type ChannelOptions, credentials } from '@grpc/grpc-js';
 import { secureCredentials } from '../device/secure-credentials.ts';
 import { HubError } from '../errors.ts';
 import { type Addresses, eachAddress } from '../protocol/addresses.ts';
@@ -26,7 +26,7 @@ export interface ConnectOptions {
   readonly token?: Token | undefined;
   /** `true`: TLS with the system's authorities. Default: plain. */
   readonly tls?: ClientTls | true | undefined;
-  /** Further grpc-js options; they win over ours. */
+  /** Further grpc-js options; they win over ours. A caller then goes through grpc-js, which it else does not need. */
   readonly channelOptions?: ChannelOptions | undefined;
   /** How long a connection may take, in ms. Default: 10000. */
   readonly connectTimeoutMs?: number | undefined;
@@ -69,18 +69,16 @@ export function channelParts(options: ConnectOptions): ChannelParts {
   };
 }
 
-/** The metadata of each call. A fixed token's is made once. */
-export function callMetadata(token: Token | undefined): () => Metadata | Promise<Metadata> {
-  if (typeof token === 'function') return async () => withToken(await token());
-  const fixed = token === undefined ? new Metadata() : withToken(token);
+/** The token of each call; undefined for none. Throws, or rejects with, `invalid-argument` for one that no hub would look at. */
+export function callToken(token: Token | undefined): () => string | undefined | Promise<string> {
+  if (typeof token === 'function') return async () => checked(await token());
+  const fixed = token === undefined ? undefined : checked(token);
   return () => fixed;
 }
 
-function withToken(token: string): Metadata {
-  const metadata = new Metadata();
+function checked(token: string): string {
   checkToken(token);
-  metadata.set('authorization', `Bearer ${token}`);
-  return metadata;
+  return token;
 }
 
 function secure(tls: ClientTls): ChannelCredentials {

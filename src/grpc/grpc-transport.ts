@@ -1,13 +1,12 @@
-import { Client, connectivityState } from '@grpc/grpc-js';
 import { HubError, toHubError } from '../errors.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
 import { eachAddress } from '../protocol/addresses.ts';
 import { type Command, type CommandUpdate, isTerminalUpdate } from '../protocol/command.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
-import { type ConnectOptions, callMetadata, channelParts } from './channel.ts';
-import { LeftCalls } from './left-calls.ts';
+import { type ConnectOptions, callToken, channelParts } from './channel.ts';
+import { GrpcJsCallerWire } from './grpc-js-caller-wire.ts';
+import { Http2CallerWire } from './http2-caller-wire.ts';
 import { RemoteCommand, type RemoteRoad } from './remote-command.ts';
-import { SeveralChannels } from './several-channels.ts';
 
 export interface GrpcTransportOptions extends ConnectOptions {
   readonly clock?: Clock | undefined;
@@ -37,32 +36,23 @@ export function grpcTransport(options: GrpcTransportOptions): GrpcTransport {
   const { maxRunning = 8_000 } = options;
   const address = eachAddress(options.address).join(',');
   if (!(maxRunning >= 1)) throw new HubError('invalid-argument', `maxRunning is ${maxRunning}, the least is 1`);
-  const { targets, credentials, options: channelOptions } = channelParts(options);
+  // Checks the address and the certificate for both wires.
+  const parts = channelParts(options);
   // Each caller in an order of its own, so that they do not all come to one hub.
-  const channel = new SeveralChannels(shuffled(targets, random), credentials, channelOptions);
-  const client = new Client(targets[0]!, credentials, { ...channelOptions, channelOverride: channel });
+  const targets = shuffled(parts.targets, random);
+  const wire =
+    options.channelOptions === undefined
+      ? new Http2CallerWire({ addresses: targets, tls: options.tls, connectTimeoutMs, clock })
+      : new GrpcJsCallerWire({ ...parts, targets, connectTimeoutMs, clock });
   const running = new Set<RemoteCommand>();
-  const road: RemoteRoad = {
-    address,
-    client,
-    metadata: callMetadata(token),
-    hubs: channel.size,
-    moveOn: () => channel.moveOn(),
-    isReady: () => channel.getConnectivityState(false) === connectivityState.READY,
-    connectTimeoutMs,
-    clock,
-    random,
-    running,
-    leftCalls: new LeftCalls(clock),
-  };
+  const road: RemoteRoad = { address, wire, token: callToken(token), clock, random, running };
   let isClosed = false;
   const close = async (): Promise<void> => {
     if (isClosed) return;
     isClosed = true;
     for (const one of [...running])
       one.fail(new HubError('unavailable', `the connection to ${address} was closed here`));
-    road.leftCalls.close();
-    client.close();
+    wire.close();
   };
   const open = (command: Command, signal: AbortSignal | undefined, isBrief: boolean): AsyncIterator<CommandUpdate> => {
     if (isClosed) return failing(new HubError('unavailable', `the connection to ${address} was closed here`));

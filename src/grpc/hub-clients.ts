@@ -57,7 +57,7 @@ function tryOthers(channel: SeveralChannels): ClientMiddleware {
         return yield* call.next(call.request, options);
       } catch (thrown) {
         const isOut = thrown instanceof ClientError && thrown.code === 14;
-        if (isOut) channel.moveOn();
+        if (isOut) channel.moveOn(channel.at);
         if (!isOut || left <= 0 || call.requestStream || call.responseStream) throw thrown;
       }
   };

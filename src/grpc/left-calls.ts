@@ -1,4 +1,3 @@
-import type { ClientReadableStream } from '@grpc/grpc-js';
 import type { Clock } from '../flow/clock.ts';
 
 /**
@@ -8,19 +7,22 @@ import type { Clock } from '../flow/clock.ts';
  */
 export class LeftCalls {
   readonly #clock: Clock;
-  readonly #calls = new Map<ClientReadableStream<unknown>, number>();
+  /** With the time at which they were left. */
+  readonly #calls = new Map<LeftCall, number>();
   #letGo: (() => void) | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  add(call: ClientReadableStream<unknown>): void {
+  add(call: LeftCall): void {
     this.#calls.set(call, this.#clock.monotonic());
-    call.once('status', () => this.#calls.delete(call));
-    // Read to its end, whoever had paused it: what is not read never ends.
-    call.resume();
     this.#letGo ??= this.#clock.after(tickMs, this.#sweep);
+  }
+
+  /** It has ended. */
+  delete(call: LeftCall): void {
+    this.#calls.delete(call);
   }
 
   /** Cancels them all: the connection goes with them, and a call that lives on would keep it open. */
@@ -44,6 +46,11 @@ export class LeftCalls {
     }
     if (this.#calls.size > 0) this.#letGo = this.#clock.after(tickMs, this.#sweep);
   };
+}
+
+/** One that can be cancelled. */
+export interface LeftCall {
+  cancel(): void;
 }
 
 const tickMs = 1_000;

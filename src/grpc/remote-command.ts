@@ -1,31 +1,32 @@
-import { type Client, type ClientReadableStream, type Metadata, type StatusObject, status } from '@grpc/grpc-js';
+import { status } from '@grpc/grpc-js';
 import { HubError, toHubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
 import { keepAlive } from '../flow/keep-alive.ts';
 import { PushStream } from '../flow/push-stream.ts';
 import { type Command, type CommandUpdate, isTerminalUpdate } from '../protocol/command.ts';
 import { FreshUpdates } from '../protocol/fresh-updates.ts';
-import { callCancel, callSend, callWatch, sendRequest } from './command-calls.ts';
-import { HandOver, isBreak, isRefusedStream } from './hand-over.ts';
-import type { LeftCalls } from './left-calls.ts';
-import { errorOfStatus } from './status.ts';
+import type { CallEnd, CallerWire, OpenCall } from './caller-wire.ts';
+import {
+  cancelPath,
+  cancelRequest,
+  sendPath,
+  sendRequest,
+  updateIn,
+  watchPath,
+  watchRequest,
+} from './command-calls.ts';
+import { errorOfStatus, isFromHub } from './status.ts';
 
 /** What all commands of one transport share. */
 export interface RemoteRoad {
   readonly address: string;
-  readonly client: Client;
-  readonly metadata: () => Metadata | Promise<Metadata>;
-  readonly isReady: () => boolean;
-  /** Hubs that can be tried, and how to go on to another. */
-  readonly hubs: number;
-  readonly moveOn: () => void;
-  readonly connectTimeoutMs: number;
+  readonly wire: CallerWire;
+  /** Undefined: none. */
+  readonly token: () => string | undefined | Promise<string>;
   readonly clock: Clock;
   readonly random: () => number;
   /** The commands that are watched now. */
   readonly running: Set<RemoteCommand>;
-  /** Where calls go that nobody reads any more. */
-  readonly leftCalls: LeftCalls;
 }
 
 /** Time beyond a command's own for its last update to come, in ms. */
@@ -48,8 +49,7 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   readonly #endsAt: number;
   /** Differs from the command's own where an idempotency key found an older one. */
   #commandId: string;
-  #call: ClientReadableStream<CommandUpdate> | undefined;
-  #handOver = new HandOver();
+  #call: OpenCall | undefined;
   /** Between two attempts nothing else would keep the process from ending. */
   #letGoOfProcess: (() => void) | undefined;
   #isPaused = false;
@@ -65,9 +65,9 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   /** A cancel came before the hub had accepted the command, so it was taken back. */
   #isWithdrawn = false;
   #isOver = false;
-  #letGo = new Map<'connect' | 'end' | 'retry' | 'cancel', () => void>();
+  #letGo = new Map<'end' | 'retry' | 'cancel', () => void>();
 
-  /** `isBrief`: only that it was accepted, and how it ends. */
+  /** `isBrief`: how it ends, and as little as can be before that. */
   constructor(road: RemoteRoad, command: Command, signal: AbortSignal | undefined, isBrief = false) {
     this.#road = road;
     this.#command = command;
@@ -113,63 +113,53 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
     this.#signal?.removeEventListener('abort', this.#onAbort);
     for (const letGo of this.#letGo.values()) letGo();
     this.#letGo.clear();
-    // A call to a hub that was never reached costs nothing to cancel; the others end by themselves, most of them soon.
-    if (this.#call !== undefined && this.#handOver.wasMade) {
-      this.#road.leftCalls.add(this.#call);
-      this.#call = undefined;
-    } else this.#dropCall();
+    this.#call?.leave();
+    this.#call = undefined;
   }
 
   /** Opens the call that tells the updates: the command itself, or only the watching of it. */
   #open(how: 'send' | 'watch'): void {
-    let metadata: Metadata | Promise<Metadata>;
-    try {
-      metadata = this.#road.metadata();
-    } catch (thrown) {
-      this.fail(toHubError(thrown));
-      return;
-    }
-    if (metadata instanceof Promise)
-      metadata.then(
-        (ready) => this.#start(how, ready),
-        (thrown: unknown) => this.fail(toHubError(thrown)),
-      );
-    else this.#start(how, metadata);
+    this.#withToken((token) => this.#start(how, token));
   }
 
-  #start(how: 'send' | 'watch', metadata: Metadata): void {
+  #withToken(run: (token: string | undefined) => void): void {
+    try {
+      const token = this.#road.token();
+      if (token instanceof Promise) token.then(run).catch((thrown: unknown) => this.fail(toHubError(thrown)));
+      else run(token);
+    } catch (thrown) {
+      this.fail(toHubError(thrown));
+    }
+  }
+
+  #start(how: 'send' | 'watch', token: string | undefined): void {
     if (this.#isOver) return;
-    const { client, connectTimeoutMs, address } = this.#road;
-    const handOver = new HandOver();
-    const options = { credentials: handOver };
-    const call =
-      how === 'send'
-        ? callSend(client, this.#request, metadata, options)
-        : callWatch(client, { commandId: this.#commandId, clientId: this.#command.clientId }, metadata, options);
-    this.#call = call;
-    this.#handOver = handOver;
     this.#letGoOfProcess?.();
     this.#letGoOfProcess = undefined;
     this.#fresh.again();
-    if (!this.#road.isReady())
-      this.#after('connect', connectTimeoutMs, () => {
-        this.#dropCall();
-        this.#onLost(
-          how,
-          handOver.wasMade,
-          new HubError('unavailable', `no answer from ${address} within ${connectTimeoutMs} ms`),
-        );
-      });
-    call.on('metadata', () => this.#release('connect'));
-    call.on('data', (update: CommandUpdate) => this.#onUpdate(update));
-    // The same comes by 'status', which also comes when all is well.
-    call.on('error', ignore);
-    call.on('status', (end: StatusObject) => {
-      if (this.#call !== call || this.#isOver) return;
-      this.#call = undefined;
-      this.#release('connect');
-      this.#onEnd(how, end, handOver.wasMade && !isRefusedStream(end));
+    const { clientId } = this.#command;
+    const [path, request] =
+      how === 'send' ? [sendPath, this.#request] : [watchPath, watchRequest({ commandId: this.#commandId, clientId })];
+    const call = this.#road.wire.call(path, request, token, {
+      onMessage: (bytes) => this.#onMessage(bytes),
+      onEnd: (end) => {
+        this.#call = undefined;
+        if (!this.#isOver) this.#onEnd(how, end, call.hub);
+      },
     });
+    this.#call = call;
+  }
+
+  #onMessage(bytes: Buffer): void {
+    let update: CommandUpdate;
+    try {
+      update = updateIn(bytes);
+    } catch (thrown) {
+      const error = toHubError(thrown);
+      this.fail(this.#lost(`the hub tells what is not understood here: ${error.message}`, error));
+      return;
+    }
+    this.#onUpdate(update);
   }
 
   #onUpdate(update: CommandUpdate): void {
@@ -188,39 +178,33 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
     }
   }
 
-  #onEnd(how: 'send' | 'watch', end: StatusObject, wasHandedOver: boolean): void {
+  #onEnd(how: 'send' | 'watch', end: CallEnd, hub: number): void {
     const error = errorOfStatus({ ...end, details: end.details || `the hub at ${this.#road.address} ended the call` });
-    const isOurs = end.metadata.get('signalbox-code').length > 0;
+    const isOurs = isFromHub(end);
     if (isOurs && how === 'watch' && error.code === 'not-found') {
       this.#onForgotten();
       return;
     }
-    if (isBreak(end.code, isOurs, error)) {
-      // Before anything was accepted, a hub that says "unavailable" has refused the command.
-      if (isOurs && how === 'send' && !this.#wasAccepted) {
-        this.fail(error);
-        return;
-      }
-      this.#onLost(how, wasHandedOver, error);
-      return;
-    }
-    this.fail(error);
+    // Before anything was accepted, a hub that says "unavailable" has refused the command.
+    const isRefused = isOurs && how === 'send' && !this.#wasAccepted;
+    if (isBreak(end.code, isOurs, error) && !isRefused) this.#onLost(how, end.mayHaveArrived, hub, error);
+    else this.fail(error);
   }
 
   /** The connection is gone. The command may live on, so it is looked for until its time is over. */
-  #onLost(how: 'send' | 'watch', wasHandedOver: boolean, cause: HubError): void {
+  #onLost(how: 'send' | 'watch', wasHandedOver: boolean, hub: number, cause: HubError): void {
     if (this.#isOver) return;
     if (how === 'send' && wasHandedOver) this.#mayHaveLeft = true;
-    const { address, clock, random, hubs, moveOn } = this.#road;
-    if (hubs > 1) moveOn();
+    const { address, clock, random, wire } = this.#road;
+    wire.moveOn(hub);
     if (!this.#wasAccepted && !this.#mayHaveLeft) {
-      if (++this.#refusals < hubs) {
+      if (++this.#refusals < wire.hubs) {
         setImmediate(() => this.#open('send'));
         return;
       }
       const message = `cannot reach the hub at ${address}: ${cause.message}`;
       const error = new HubError('unavailable', message, { cause, commandId: this.#command.id });
-      // While there is no connection grpc-js answers without a turn of the event loop: whoever tries again at once
+      // grpc-js answers without a turn of the event loop while there is no connection: whoever tries again at once
       // would keep it from ever connecting.
       setImmediate(() => this.fail(error));
       return;
@@ -256,7 +240,7 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   }
 
   readonly #onAbort = (): void => {
-    const isAtHome = this.#call === undefined || !this.#handOver.wasMade;
+    const isAtHome = this.#call === undefined || !this.#call.mayHaveArrived;
     if (!this.#wasAccepted && !this.#mayHaveLeft && isAtHome) {
       this.fail(cancelledBeforeSend(this.#command));
       return;
@@ -264,34 +248,35 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
     this.#after('end', cancelWaitMs, () =>
       this.fail(this.#lost(`a cancel was asked for and nothing came within ${cancelWaitMs} ms`)),
     );
-    void this.#cancel();
+    this.#cancel();
   };
 
   /** Asks for a cancel until the hub has heard it. What comes of it is told by the updates. */
-  async #cancel(): Promise<void> {
-    let metadata: Metadata;
-    try {
-      metadata = await this.#road.metadata();
-    } catch (thrown) {
-      this.fail(toHubError(thrown));
-      return;
-    }
-    if (this.#isOver) return;
-    callCancel(
-      this.#road.client,
-      { commandId: this.#commandId, reason: 'cancelled by its caller', clientId: this.#command.clientId },
-      metadata,
-      { deadline: Date.now() + cancelWaitMs },
-      (error) => {
-        if (this.#isOver) return;
-        if (error === null) {
-          // It was accepted in the moment in which it was withdrawn: how it ends is told by watching it.
-          if (this.#isWithdrawn && this.#call === undefined) this.#open('watch');
-        } else if (error.code === status.NOT_FOUND) this.#onNothingToCancel();
-        else if (error.code === status.UNAVAILABLE) this.#cancelAgain();
-        else this.fail(errorOfStatus(error));
-      },
-    );
+  #cancel(): void {
+    const request = { commandId: this.#commandId, reason: 'cancelled by its caller', clientId: this.#command.clientId };
+    this.#withToken((token) => {
+      if (this.#isOver) return;
+      const call = this.#road.wire.call(cancelPath, cancelRequest(request), token, {
+        onMessage: () => undefined,
+        onEnd: (end) => {
+          this.#release('cancel');
+          if (!this.#isOver) this.#onCancelHeard(end);
+        },
+      });
+      this.#after('cancel', cancelWaitMs, () => {
+        call.leave();
+        this.#cancelAgain();
+      });
+    });
+  }
+
+  #onCancelHeard(end: CallEnd): void {
+    if (end.code === status.OK) {
+      // It was accepted in the moment in which it was withdrawn: how it ends is told by watching it.
+      if (this.#isWithdrawn && this.#call === undefined) this.#open('watch');
+    } else if (end.code === status.NOT_FOUND) this.#onNothingToCancel();
+    else if (end.code === status.UNAVAILABLE) this.#cancelAgain();
+    else this.fail(errorOfStatus(end));
   }
 
   /** The hub has not accepted the command: it waits for its client, is being stored, or was overtaken by the cancel. */
@@ -303,12 +288,12 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
       // after the leaving, on the same connection.
       this.#isWithdrawn = true;
       this.#dropCall();
-      void this.#cancel();
+      this.#cancel();
     }
   }
 
   #cancelAgain(): void {
-    this.#after('cancel', 100 + this.#road.random() * 200, () => void this.#cancel());
+    this.#after('cancel', 100 + this.#road.random() * 200, () => this.#cancel());
   }
 
   #dropCall(): void {
@@ -317,12 +302,12 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
     call?.cancel();
   }
 
-  #after(name: 'connect' | 'end' | 'retry' | 'cancel', ms: number, run: () => void): void {
+  #after(name: 'end' | 'retry' | 'cancel', ms: number, run: () => void): void {
     this.#release(name);
     this.#letGo.set(name, this.#road.clock.after(ms, run));
   }
 
-  #release(name: 'connect' | 'end' | 'retry' | 'cancel'): void {
+  #release(name: 'end' | 'retry' | 'cancel'): void {
     this.#letGo.get(name)?.();
     this.#letGo.delete(name);
   }
@@ -340,4 +325,10 @@ function cancelledBeforeSend({ id, clientId }: Command): HubError {
   });
 }
 
-const ignore = (): void => undefined;
+/** Whether the end of a call says something of the connection, and not of the command. */
+function isBreak(code: number, isOurs: boolean, error: HubError): boolean {
+  if (isOurs) return error.code === 'unavailable';
+  // OK without a terminal update; the others are how the wires tell of a reset, a GOAWAY or a dead connection.
+  const breaks: number[] = [status.OK, status.CANCELLED, status.UNKNOWN, status.INTERNAL, status.UNAVAILABLE];
+  return breaks.includes(code);
+}

@@ -2,30 +2,22 @@ import { HubError } from '../errors.ts';
 import { encodeMessage } from '../protocol/codec.ts';
 import type { CommandUpdate } from '../protocol/command.ts';
 import { updateToProto } from '../protocol/convert.ts';
-import {
-  CommandServiceDefinition,
-  SendCommandToClientRequest,
-  SendCommandToClientResponse,
-} from '../protocol/gen/signalbox/v1/command.ts';
+import { SendCommandToClientRequest, SendCommandToClientResponse } from '../protocol/gen/signalbox/v1/command.ts';
 import { withMessageRoom } from '../protocol/message-splitter.ts';
+import { sendPath } from './command-calls.ts';
 import { brief, commandOf, type ServedHub } from './command-service.ts';
 import type { PlainCall, PlainMethod } from './plain-call.ts';
-
-const { fullName, methods } = CommandServiceDefinition;
 
 /** `SendCommandToClient` once more, for plain calls: the one method that is called thousands of times a second. */
 export function sendCommandToClient(hub: ServedHub): PlainMethod {
   return {
-    path: `/${fullName}/${methods.sendCommandToClient.name}`,
+    path: sendPath,
     serve(call, bytes) {
       const request = decode(bytes);
       const command = commandOf(request, call.principal);
       // One that waits for its client is taken back when its caller leaves; a shortcut has no way to do that.
       if (request.brief && command.whenOffline === 'fail' && command.waitForConnectMs === 0 && hub.settle) {
-        hub.settle(command).then(
-          (end) => call.end(encode(end)),
-          (thrown: unknown) => call.fail(thrown),
-        );
+        hub.settle(command, (end) => call.end(encode(end))).catch((thrown: unknown) => call.fail(thrown));
         return;
       }
       call.respond();

@@ -22,9 +22,15 @@ export class SeveralChannels implements ChannelInterface {
     return this.#channels.length;
   }
 
-  /** The next call goes to another hub. */
-  moveOn(): void {
-    this.#at = (this.#at + 1) % this.#channels.length;
+  /** Number of the hub that calls go to. */
+  get at(): number {
+    return this.#at;
+  }
+
+  /** The next call goes to another hub than this one. */
+  moveOn(hub: number): void {
+    // Many calls are lost together: the first one moves on for all.
+    if (hub === this.#at) this.#at = (this.#at + 1) % this.#channels.length;
   }
 
   createCall(...args: Parameters<Channel['createCall']>): ReturnType<Channel['createCall']> {
@@ -56,7 +62,7 @@ export class SeveralChannels implements ChannelInterface {
     for (let tried = 0; tried < this.#channels.length; tried++) {
       const channel = this.#channels[this.#at]!;
       if (channel.getConnectivityState(false) !== connectivityState.TRANSIENT_FAILURE) return channel;
-      this.moveOn();
+      this.moveOn(this.#at);
     }
     return this.#channels[this.#at]!;
   }

@@ -70,8 +70,15 @@ export function statusOfError(error: HubError): CallStatus {
   return { code: grpcStatus[error.code], details: details.slice(0, 2_000).toWellFormed(), metadata };
 }
 
+/** The end of a call as it is told to its caller. */
+export interface EndOfCall {
+  readonly code: number;
+  readonly details: string;
+  readonly metadata?: { get(key: string): readonly (string | Buffer)[] } | undefined;
+}
+
 /** The `HubError` behind the end of a call, from whatever server it came. */
-export function errorOfStatus(end: { code: number; details: string; metadata?: Metadata | undefined }): HubError {
+export function errorOfStatus(end: EndOfCall): HubError {
   const read = (key: string): string | undefined => {
     const value = end.metadata?.get(key)[0];
     return typeof value === 'string' ? value : undefined;
@@ -87,6 +94,9 @@ export function errorOfStatus(end: { code: number; details: string; metadata?: M
     ...(commandId !== undefined && { commandId: decoded(commandId) }),
   });
 }
+
+/** Whether a hub of ours has ended the call, and not something on the way to it. */
+export const isFromHub = (end: EndOfCall): boolean => (end.metadata?.get(codeKey).length ?? 0) > 0;
 
 function isHubErrorCode(word: string): word is HubErrorCode {
   return Object.hasOwn(grpcStatus, word);

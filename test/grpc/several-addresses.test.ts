@@ -62,6 +62,21 @@ test('a command is followed at another hub when the first is gone, and a cancel 
   expect((await cancelled).at(-1)).toMatchObject({ state: 'cancelled' });
 });
 
+test('many that are lost at once go on at another hub together, and not back to the first by turns', async () => {
+  const { hub, servers, addresses } = await serve(2);
+  const device = scriptedDevice(hub);
+  await device.hello();
+  const transport = grpcTransport({ address: addresses, random: () => 0 });
+  closing.push(() => transport.close());
+  // An even number: each moves on from the hub that it was at, and not from where another one has moved to.
+  const commands = Array.from({ length: 4 }, () => testCommand());
+  const ends = Promise.all(commands.map((command) => collect(transport.send(command))));
+  await device.command(4);
+  await servers.find(({ load }) => load.connections > 0)!.close({ timeoutMs: 0 });
+  for (const { id } of commands) device.succeed(id);
+  for (const updates of await ends) expect(updates.at(-1)).toMatchObject({ state: 'succeeded' });
+});
+
 test('where no hub can be reached, the error names them all, soon', async () => {
   const transport = grpcTransport({ address: [nobody, '127.0.0.1:2'] });
   closing.push(() => transport.close());
