@@ -120,12 +120,16 @@ export class StreamContext {
     return { channelId, channel, tenant, persistEvents, context, ...(this.#fence && { fence: this.#fence }) };
   }
 
-  /** An event of your own. Resolves once it is kept; need not be waited for. */
+  /**
+   * An event of your own. Resolves once it is kept; need not be waited for. Throws `invalid-argument` for a type that is the
+   * hub's, and, as all of these, for what is no JSON or over 1 MiB of it; `unavailable` after `complete`.
+   */
   emit(type: string, data: unknown): Promise<void> {
     checkOwnEventType(type);
     return this.#tell(type, { data });
   }
 
+  /** A line for people. Throws `invalid-argument` for a level that is none. */
   log(message: string, level: LogLevel = 'info'): Promise<void> {
     if (!logLevels.includes(level))
       throw new HubError('invalid-argument', `there is no log level "${level}", only ${logLevels.join(', ')}`);
@@ -144,11 +148,15 @@ export class StreamContext {
     return this.#tell('error', { message: String(message), details });
   }
 
+  /** Whatever else there is to tell. */
   data(data: unknown): Promise<void> {
     return this.#tell('data', { data });
   }
 
-  /** Tells what a source yields; texts are joined over `rollUpMs` (default 40, 0 to 500) and returned as one. */
+  /**
+   * Tells what a source yields; texts are joined over `rollUpMs` (default 40, 0 to 500) and returned as one. Rejects with what
+   * the source throws.
+   */
   async pipe(source: AsyncIterable<unknown> | Iterable<unknown>, { rollUpMs = 40 } = {}): Promise<string> {
     let text = '';
     for await (const item of rollUp(source, { windowMs: rollUpMs, clock: this.#clock })) {
@@ -170,14 +178,17 @@ export class StreamContext {
     return told;
   }
 
+  /** A deployment begins: to which target, on how many servers. */
   deployStart(target: string, serverCount: number): Promise<void> {
     return this.#tell('deploy_start', { target, serverCount });
   }
 
+  /** One server has it. */
   deploySuccess(ip: string, containerName?: string, url?: string): Promise<void> {
     return this.#tell('deploy_success', { ip, containerName, url });
   }
 
+  /** One server has it not. */
   deployFailure(ip: string, error: string): Promise<void> {
     return this.#tell('deploy_failure', { ip, error });
   }

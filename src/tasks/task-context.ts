@@ -9,8 +9,9 @@ export type EventSchemas = Readonly<Record<string, StandardSchema>>;
 type DataOf<S> = S extends StandardSchema<infer Input, infer _> ? Input : OutputOf<S>;
 
 /**
- * What a running task has in hand. Everything it tells goes to the run's channel, in order, and is kept. What it tells
- * after its claim was lost is refused with `task-cancelled`.
+ * What a running task has in hand. Everything it tells goes to the run's channel, in order, and is kept. No promise has to be
+ * waited for: the run is not over before they are. What is no JSON, or over 1 MiB of it, is refused with `invalid-argument`, and
+ * an event that is refused fails the run. After its claim was lost, or the run has ended, all is refused with `task-cancelled`.
  */
 export interface TaskContext<Events extends EventSchemas = EventSchemas> {
   readonly runId: string;
@@ -25,17 +26,20 @@ export interface TaskContext<Events extends EventSchemas = EventSchemas> {
   readonly lastCheckpoint: unknown;
   /** The same stream as an object that can be handed on: to another thread or process. */
   readonly stream: StreamContext;
-  /** An event of the task's own. Resolves once it is kept; need not be waited for. */
+  /** An event of the task's own, checked by its schema if `events` has one. Resolves once it is kept. */
   emit<Name extends keyof Events & string>(type: Name, data: DataOf<Events[Name]>): Promise<void>;
+  /** A line for people. `level`: `debug`, `info` (the default), `warning` or `error`. */
   log(message: string, level?: LogLevel): Promise<void>;
-  /** `percent`: 0 to 100. */
+  /** How far it is. `percent`: 0 to 100, what is beyond is cut off. */
   progress(percent: number, step?: string, message?: string): Promise<void>;
+  /** Whatever else there is to tell. */
   data(data: unknown): Promise<void>;
   /** Tells of an error that the task goes on after. */
   error(message: string, details?: unknown): Promise<void>;
   /**
    * Tells what a source yields, as `data` events: texts are joined over `rollUpMs` (default 40, at most 500, 0 for none)
-   * and returned as one, other things go one by one.
+   * and returned as one, other things go one by one. Rejects with what the source throws, which fails the run unless the
+   * task catches it.
    */
   pipe(source: AsyncIterable<unknown> | Iterable<unknown>, options?: { rollUpMs?: number }): Promise<string>;
   /**
@@ -43,6 +47,6 @@ export interface TaskContext<Events extends EventSchemas = EventSchemas> {
    * one that `SIGNALBOX_ADDRESS` names where the worker has none. Options as of `commandClient`.
    */
   commands<D extends ServiceDefinition>(definition: D, options: CommandClientOptions): CommandClient<D>;
-  /** Keeps where the work stands, for the attempt after a crash or failure. Resolves once it is on disk. */
+  /** Keeps where the work stands, for the attempt after a crash or failure: JSON, at most 1 MiB. Resolves once it is on disk. */
   checkpoint(state: unknown): Promise<void>;
 }

@@ -128,6 +128,22 @@ test('what a lost answer hides is sent again, and kept once', async () => {
   expect(server.docs.size).toBe(3);
 });
 
+test('a request of which a part was too much is sent again, and what was kept the first time is not told as refused', async () => {
+  const { server, archive, facts, keep } = await open();
+  keep(0);
+  await archive.flush();
+  const items = [{ create: { status: 201 } }, { create: { status: 429, error: { reason: 'queue is full' } } }];
+  server.script.push({ status: 200, body: { errors: true, items } });
+  const again = [{ create: { status: 409, error: { reason: 'is there' } } }, { create: { status: 201 } }];
+  server.script.push({ status: 200, body: { errors: true, items: again } });
+  keep(1);
+  keep(2);
+  await archive.flush();
+  const [first, second] = server.requests.filter(({ path }) => path.endsWith('/_bulk')).slice(-2);
+  expect(second!.body).toBe(first!.body);
+  expect(facts.map(({ kind }) => kind)).toEqual(['archive-failed']);
+});
+
 test('beyond its limits it drops and says how many, and never waits', async () => {
   const { archive, facts, keep, server } = await open({ maxWaiting: 10 });
   for (let i = 0; i < 25; i++) keep(i);

@@ -1,5 +1,6 @@
 import { memoryEventLog } from '../../events/memory-event-log.ts';
 import { type LogLevel, logSink, StreamContext, type StreamContextFields } from '../../tasks/index.ts';
+import { streaming } from './init-streaming.ts';
 import { type SseOptions, Streaming } from './streaming.ts';
 
 /**
@@ -9,14 +10,22 @@ import { type SseOptions, Streaming } from './streaming.ts';
  */
 export class SSEEmitter {
   readonly context: StreamContext;
-  readonly #streaming: Streaming;
+  /** Undefined: the stream is one of those that `initStreaming` has set up. */
+  readonly #own: Streaming | undefined;
 
-  /** `context`: one that leads elsewhere, once `initStreaming` is called. Default: a stream of this process alone. */
-  constructor(fields: Partial<StreamContextFields> = {}) {
+  /**
+   * `stream`: a context, for a stream that leads where `initStreaming` says; or what a stream of the memory of this process is
+   * about. Default: one that is about nothing.
+   */
+  constructor(stream: StreamContext | Partial<StreamContextFields> = {}) {
+    if (stream instanceof StreamContext) {
+      this.context = stream;
+      return;
+    }
     const log = memoryEventLog({ maxChannels: 1 });
-    const named = { workspaceId: 'local', project: 'local', env: 'local', service: 'local', ...fields };
+    const named = { workspaceId: 'local', project: 'local', env: 'local', service: 'local', ...stream };
     this.context = StreamContext.create(named as StreamContextFields, { sink: logSink(log) });
-    this.#streaming = new Streaming({ log, close: () => log.close() });
+    this.#own = new Streaming({ log, close: () => log.close() });
   }
 
   get channelId(): string {
@@ -27,6 +36,7 @@ export class SSEEmitter {
     return this.context.isClosed;
   }
 
+  /** As `StreamContext.emit`, and so are the others: what is no event is refused at once, and so is all after `complete`. */
   emit(type: string, data: unknown): void {
     void this.context.emit(type, data);
   }
@@ -51,13 +61,13 @@ export class SSEEmitter {
     void this.context.complete(success, error, result);
   }
 
-  /** Ends all answers and forgets what was told. */
-  close(): Promise<void> {
-    return this.#streaming.close();
+  /** Ends all answers and forgets what was told; of a stream of `initStreaming` that is for its `close` to do. */
+  async close(): Promise<void> {
+    await this.#own?.close();
   }
 
   /** All of it, from the first event to `done`, as often as it is asked for. */
   response(options?: SseOptions): Promise<Response> {
-    return this.#streaming.sseResponse(this.context, options);
+    return (this.#own ?? streaming()).sseResponse(this.context, options);
   }
 }

@@ -374,3 +374,14 @@ test('SSEEmitter: the emitter of old, for as many readers as come', async () => 
       'done',
     ]);
 });
+
+test('SSEEmitter on a context: the same words, where initStreaming says', async () => {
+  const opened = await init();
+  const emitter = new SSEEmitter(StreamContext.create(fields));
+  emitter.log('begins');
+  emitter.complete(true);
+  expect(() => emitter.log('one more word')).toThrow('is complete');
+  await emitter.close();
+  for (const answer of [emitter.response(), opened.sseResponse(emitter.channelId)])
+    expect(blocks(await (await answer).text()).map(([name]) => name)).toEqual(['log', 'done']);
+});
