@@ -233,6 +233,28 @@ describe('directSseResponse', () => {
       await expect(directSseResponse(wrong as never)).rejects.toThrow('needs an async iterable');
   });
 
+  test('lets go of a source that nobody will read, as the user has no place for it', async () => {
+    await init({ data: ':memory:', lease: { limit: 1 } });
+    const held = await directSseResponse(endless(), { userId: 'ann' });
+    let isLeft = false;
+    async function* endless() {
+      yield 'a';
+      await new Promise(() => undefined);
+    }
+    const source = {
+      [Symbol.asyncIterator]: () => ({
+        next: () => new Promise<never>(() => undefined),
+        return: () => {
+          isLeft = true;
+          return Promise.reject(new Error('and it complains'));
+        },
+      }),
+    };
+    expect((await directSseResponse(source, { userId: 'ann' })).status).toBe(429);
+    expect(isLeft).toBe(true);
+    await held.body!.cancel();
+  });
+
   test('ends its source when the browser leaves, and gives the place back', async () => {
     const opened = await init();
     const ended = Promise.withResolvers<void>();
