@@ -384,6 +384,20 @@ export const mutants: readonly Mutant[] = [
     caughtBy: ['test/redis/channel-interest.test.ts'],
   },
   {
+    name: 'what a node has skipped is not told where another node has used up its word of it',
+    file: 'src/redis/channel-interest.ts',
+    find: ' || (skips?.isMore === true && !isTold);',
+    replace: ' || (skips?.isMore === true && isTold && since < 0);',
+    caughtBy: ['test/redis/channel-interest.test.ts', 'test/redis/shared-events.test.ts'],
+  },
+  {
+    name: 'an end that another node has told is told again',
+    file: 'src/hub/command-life.ts',
+    find: "if (told === 'not-yet') this.#host.publisher.step(pending);",
+    replace: "if (told !== 'with-the-end') this.#host.publisher.step(pending);",
+    caughtBy: ['test/cluster/expiry.test.ts'],
+  },
+  {
     name: 'without pub/sub nothing is seen',
     file: 'src/redis/event-sweep.ts',
     find: 'each.reached({ epoch, seq: lasts[i]! });',
