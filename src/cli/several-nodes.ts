@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { HubError } from '../errors.ts';
+import { HubError, type HubErrorCode } from '../errors.ts';
+import { logLines } from '../server/logs.ts';
 import { exitCodes } from './exit-codes.ts';
 import type { VerbContext } from './run.ts';
 
@@ -11,6 +12,14 @@ export function shifted(address: string, by: number): string {
   if (host === undefined || address.startsWith('unix:'))
     throw new HubError('invalid-argument', `--nodes needs addresses with ports, and ${address} has none`);
   return `${host}:${Number(port) === 0 ? 0 : Number(port) + by}`;
+}
+
+/** A line that a node says on its standard output. */
+interface Told {
+  readonly event?: string;
+  readonly grpc: string;
+  readonly http?: string;
+  readonly error?: { readonly code: HubErrorCode; readonly message: string };
 }
 
 const hasEnded = ({ exitCode, signalCode }: ChildProcess): boolean => exitCode !== null || signalCode !== null;
@@ -42,9 +51,11 @@ export async function serveSeveral(
       detached: true,
     });
     children.push(child);
-    child.stderr?.on('data', (text: Buffer) => outside.stderr.write(text));
+    const log = logLines({ destination: outside.stderr, node });
+    createInterface({ input: child.stderr! }).on('line', log);
     for await (const line of createInterface({ input: child.stdout! })) {
-      const told = JSON.parse(line) as { event?: string; grpc: string; http?: string };
+      const told = JSON.parse(line) as Told;
+      if (told.error) throw new HubError(told.error.code, `node ${node} did not start: ${told.error.message}`);
       if (told.event !== 'ready') continue;
       ready.push({ node, pid: child.pid!, grpc: told.grpc, http: told.http });
       return;

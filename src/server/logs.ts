@@ -46,6 +46,15 @@ export function serverLogs({
   };
 }
 
+/** Hands on the log lines of another process: for people, with the name of its node, where a terminal shows them. */
+export function logLines({ destination, node }: { destination: LogDestination; node: string }): (line: string) => void {
+  const people = forPeople(destination, `${node}  `);
+  return (line) => {
+    if (destination.isTTY && line.startsWith('{')) people.write(line);
+    else destination.write(`${line}\n`);
+  };
+}
+
 const secrets = ['token', 'secret', 'password', 'authorization', 'cookie', 'bearer', 'ticket', 'privateKey'];
 
 const levels: Record<ServerFact['kind'], Level> = {
@@ -114,12 +123,14 @@ function levelOf(fact: ServerFact | OtherFact): Level {
 
 const colours: Record<string, string> = { debug: '\x1b[90m', warn: '\x1b[33m', error: '\x1b[31m', fatal: '\x1b[31m' };
 
-function forPeople(destination: LogDestination): { write(line: string): void } {
+function forPeople(destination: LogDestination, prefix = ''): { write(line: string): void } {
   return {
     write(line) {
       const { level, time, msg, kind: _kind, ...fields } = JSON.parse(line) as Record<string, unknown>;
       const words = Object.entries(fields).map(([name, value]) => `${name}=${visible(value)}`);
-      const text = [String(time).slice(11, 23), String(level).padEnd(5), visible(msg), ...words].join(' ');
+      const text = [`${prefix}${String(time).slice(11, 23)}`, String(level).padEnd(5), visible(msg), ...words].join(
+        ' ',
+      );
       destination.write(`${colours[String(level)] ?? ''}${text}${colours[String(level)] ? '\x1b[0m' : ''}\n`);
     },
   };

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { runCli, signalbox } from '../cli/signalbox.ts';
 import { RedisServer } from '../support/redis.ts';
@@ -39,6 +42,20 @@ test('three nodes are tried out with one command: any of them answers for all, a
 
   program.signal('SIGTERM');
   expect(await program.ended()).toBe(0);
+});
+
+test('a node that cannot start says why, whatever names the Redis', async () => {
+  const weak = await RedisServer.start({ settings: { appendonly: 'no' } });
+  onTestFinished(() => weak.close());
+  const folder = mkdtempSync(path.join(tmpdir(), 'signalbox-nodes-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const config = path.join(folder, 'config.json');
+  writeFileSync(config, JSON.stringify({ redis: weak.url, grpc: '127.0.0.1:0', http: '127.0.0.1:0' }));
+  const { code, stderr } = await runCli(['serve', '--nodes', '2', '--config', config]);
+  expect(code).toBe(1);
+  expect(stderr).toMatch(
+    /^error: node node-1 did not start: Redis at 127.0.0.1:\d+ keeps no log.*CONFIG SET appendonly yes/m,
+  );
 });
 
 test('nodes without a Redis to share are refused', async () => {

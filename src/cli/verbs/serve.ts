@@ -45,7 +45,19 @@ const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 
 /** As many nodes as asked for, each with this command line but for its name and ports. */
 async function several(options: Options, context: VerbContext) {
-  if ((options.redis ?? context.outside.env.REDIS_URL ?? context.outside.env.SIGNALBOX_REDIS) === undefined)
+  const { loadOptions } = await import('../../server/load-options.ts');
+  const { env } = context.outside;
+  const {
+    redis,
+    grpc,
+    http,
+    node = 'node',
+  } = await loadOptions({
+    overrides: givenOptions(options),
+    config: options.config,
+    env,
+  });
+  if (redis === undefined)
     throw new HubError('invalid-argument', '--nodes needs a Redis that they share: --redis redis://127.0.0.1:6379');
   const { serveSeveral } = await import('../several-nodes.ts');
   const argv: string[] = [];
@@ -55,9 +67,17 @@ async function several(options: Options, context: VerbContext) {
     const text = name === 'drainTimeout' ? `${value}ms` : String(value);
     for (const each of Array.isArray(value) ? value.map(String) : [text]) argv.push(flag, each);
   }
-  const grpc = options.grpc || ['127.0.0.1:50051'];
-  const http = options.http === false ? [] : (options.http ?? ['127.0.0.1:8080']);
-  return serveSeveral(options.nodes!, { grpc, http, node: options.node ?? 'node' }, argv, context);
+  return serveSeveral(options.nodes!, { grpc, http, node }, argv, context);
+}
+
+/** Options that are not those of `serve`, or have another name there. */
+const own = ['proto', 'protoPath', 'config', 'nodes', 'json', 'allowHost', 'allowOrigin', 'drainTimeout'];
+
+/** What the command line says, in the words of `serve`. */
+function givenOptions(options: Options): ServeOptions {
+  const given = Object.fromEntries(Object.entries(options).filter(([name]) => !own.includes(name)));
+  const { allowHost: hosts, allowOrigin: origins, drainTimeout: drainTimeoutMs } = options;
+  return { ...given, hosts, origins, drainTimeoutMs } as ServeOptions;
 }
 
 /** `signalbox serve`: a hub with its gateway and store, until SIGTERM or Ctrl-C. */
@@ -137,17 +157,10 @@ export const serve: Verb = {
     const { terminal, outside, signal } = context;
     if (options.nodes !== undefined) return several(options, context);
     const { serve: open } = await import('../../server/index.ts');
-    const { proto, protoPath, config, allowHost, allowOrigin, drainTimeout, json: _json, ...given } = options;
+    const { proto, protoPath, config } = options;
     const types = proto === undefined ? undefined : await loadSchemas({ proto, protoPath });
-    const server = await open(
-      { ...given, hosts: allowHost, origins: allowOrigin, drainTimeoutMs: drainTimeout } as ServeOptions,
-      {
-        sources: { config, env: outside.env },
-        logTo: outside.stderr,
-        signal,
-        types,
-      },
-    );
+    const sources = { config, env: outside.env };
+    const server = await open(givenOptions(options), { sources, logTo: outside.stderr, signal, types });
     try {
       const [grpc] = server.grpc;
       const [http] = server.http;
