@@ -1,43 +1,10 @@
 import { HubError } from '../errors.ts';
 import type { AddOutcome, CommandFilter, StoredCommand } from '../hub/command-store.ts';
 import { isSameContent, isStateAhead, mailboxFull, supersededBy, takenMessage } from '../hub/stored-command.ts';
-import {
-  type Command,
-  type CommandState,
-  type CommandUpdate,
-  isTerminalUpdate,
-  type TerminalUpdate,
-} from '../protocol/command.ts';
-import { type AddValues, bytesOf, type CommandValues, type EndValues, endValues } from './command-values.ts';
+import { type CommandState, isTerminalUpdate, type TerminalUpdate } from '../protocol/command.ts';
+import { type CommandRow, storedOf } from './command-row.ts';
+import { type AddValues, bytesOf, type CommandValues, commandOf, type EndValues, endValues } from './command-values.ts';
 import type { Database } from './driver.ts';
-
-interface CommandRow {
-  position: number;
-  id: string;
-  tenant: string;
-  client_id: string;
-  payload_type: string;
-  payload: Uint8Array;
-  when_offline: 'fail' | 'queue';
-  timeout_ms: number;
-  wait_for_connect_ms: number;
-  ttl_ms: number;
-  idempotent: number;
-  idempotency_key: string | null;
-  ordering_key: string | null;
-  coalesce_key: string | null;
-  traceparent: string | null;
-  accepted_at_ms: number;
-  due_at_ms: number;
-  sent_to_journal: string | null;
-  state: CommandState;
-  state_at_ms: number;
-  ended_at_ms: number | null;
-  result_type: string | null;
-  result: Uint8Array | null;
-  error_code: string | null;
-  error_message: string | null;
-}
 
 /** What is asked of a command that ends. */
 interface EndedRow {
@@ -281,76 +248,4 @@ export class CommandTable {
     }
     return size;
   }
-}
-
-function storedOf(row: CommandRow): StoredCommand {
-  return {
-    position: row.position,
-    acceptedAtMs: row.accepted_at_ms,
-    dueAtMs: row.due_at_ms,
-    sentToJournal: row.sent_to_journal ?? undefined,
-    last: lastOf(row),
-    command: {
-      id: row.id,
-      tenant: row.tenant,
-      clientId: row.client_id,
-      payload: { type: row.payload_type, value: row.payload },
-      whenOffline: row.when_offline,
-      timeoutMs: row.timeout_ms,
-      waitForConnectMs: row.wait_for_connect_ms,
-      ttlMs: row.ttl_ms,
-      idempotent: row.idempotent === 1,
-      idempotencyKey: row.idempotency_key ?? undefined,
-      orderingKey: row.ordering_key ?? undefined,
-      coalesceKey: row.coalesce_key ?? undefined,
-      traceparent: row.traceparent ?? undefined,
-    },
-  };
-}
-
-function lastOf(row: CommandRow): CommandUpdate {
-  const base = { commandId: row.id, clientId: row.client_id, atMs: row.state_at_ms };
-  switch (row.state) {
-    case 'queued':
-    case 'sent':
-    case 'delivered':
-    case 'started':
-      return { ...base, state: row.state };
-    case 'progress':
-      return { ...base, state: row.state, progress: {} };
-    case 'succeeded':
-      return {
-        ...base,
-        state: row.state,
-        result: { type: row.result_type ?? '', value: row.result ?? new Uint8Array() },
-      };
-    case 'failed':
-    case 'rejected':
-    case 'cancelled':
-    case 'expired':
-    case 'unknown':
-      return { ...base, state: row.state, error: { code: row.error_code ?? '', message: row.error_message ?? '' } };
-    default:
-      return row.state satisfies never;
-  }
-}
-
-function commandOf(values: CommandValues): Command {
-  const [id, tenant, clientId, type, payload, whenOffline, timeoutMs, waitForConnectMs, ttlMs, idempotent] = values;
-  const [idempotencyKey, orderingKey, coalesceKey, traceparent] = values.slice(10) as (string | null)[];
-  return {
-    id,
-    tenant,
-    clientId,
-    payload: { type, value: bytesOf(payload) },
-    whenOffline,
-    timeoutMs,
-    waitForConnectMs,
-    ttlMs,
-    idempotent: idempotent === 1,
-    idempotencyKey: idempotencyKey ?? undefined,
-    orderingKey: orderingKey ?? undefined,
-    coalesceKey: coalesceKey ?? undefined,
-    traceparent: traceparent ?? undefined,
-  };
 }

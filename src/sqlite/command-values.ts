@@ -74,6 +74,27 @@ export function commandValues(command: Command): CommandValues {
   ];
 }
 
+/** What `commandValues` has made values of. */
+export function commandOf(values: CommandValues): Command {
+  const [id, tenant, clientId, type, payload, whenOffline, timeoutMs, waitForConnectMs, ttlMs, idempotent] = values;
+  const [idempotencyKey, orderingKey, coalesceKey, traceparent] = values.slice(10) as (string | null)[];
+  return {
+    id,
+    tenant,
+    clientId,
+    payload: { type, value: bytesOf(payload) },
+    whenOffline,
+    timeoutMs,
+    waitForConnectMs,
+    ttlMs,
+    idempotent: idempotent === 1,
+    idempotencyKey: idempotencyKey ?? undefined,
+    orderingKey: orderingKey ?? undefined,
+    coalesceKey: coalesceKey ?? undefined,
+    traceparent: traceparent ?? undefined,
+  };
+}
+
 export function addValues(options: AddOptions): AddValues {
   const { nowMs, dueAtMs, sentToJournal, maxCommands, maxBytes, supersede } = options;
   return [nowMs, dueAtMs, sentToJournal ?? null, maxCommands, maxBytes, supersede ?? null];
