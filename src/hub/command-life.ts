@@ -1,5 +1,5 @@
 import { HubError } from '../errors.ts';
-import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
+import type { TimingWheel } from '../flow/timing-wheel.ts';
 import {
   type Command,
   type CommandError,
@@ -13,17 +13,14 @@ import {
 import type { Client } from './client.ts';
 import type { HandedCommand } from './client-claims.ts';
 import { CommandRegistry } from './command-registry.ts';
-import type { StoredCommand, WriteOptions } from './command-store.ts';
+import type { StoredCommand } from './command-store.ts';
 import type { Holds } from './holds.ts';
 import type { Settings } from './options.ts';
 import { PendingCommand } from './pending-command.ts';
+import { ProgressPace } from './progress-pace.ts';
 import type { Publisher } from './publisher.ts';
+import { type EndTold, StoredSteps } from './stored-steps.ts';
 import { StrayCommand } from './stray-command.ts';
-
-/** Two plain progress updates of one command are at least this far apart, in ms. */
-const progressSpacingMs = 100;
-/** A store that refused a result is asked again after this many ms. */
-const storeRetryMs = 1000;
 
 /** What a command's life needs of the hub around it. */
 export interface LifeHost {
@@ -42,17 +39,14 @@ export interface LifeHost {
 export class CommandLife {
   readonly registry: CommandRegistry;
   readonly #host: LifeHost;
-  readonly #held = new Set<PendingCommand>();
-  readonly #heldAlarm = new Alarm(() => this.#tellHeld());
-  /** Steps that the store is told once what the stream brought is read: often the end is among it, and says more. */
-  #toNote: PendingCommand[] = [];
-  /** Wakes those that wait to ask the store again. */
-  readonly #paused = new Set<() => void>();
-  #isClosed = false;
+  readonly #pace: ProgressPace;
+  readonly #stored: StoredSteps;
 
   constructor(host: LifeHost) {
     this.#host = host;
     const { rememberedCommands, rememberedBytes } = host.settings;
+    this.#stored = new StoredSteps(host);
+    this.#pace = new ProgressPace(host.settings.clock, host.wheel, this.#tellProgress);
     this.registry = new CommandRegistry({ maxEnded: rememberedCommands, maxEndedBytes: rememberedBytes });
   }
 
@@ -127,7 +121,7 @@ export class CommandLife {
   /** The client is another hub's now, and this command with it: nothing of it is known here any more. */
   readonly letGo = (pending: PendingCommand): void => {
     const { command } = pending;
-    this.#held.delete(pending);
+    this.#pace.forget(pending);
     this.#host.wheel.clear(pending);
     this.#host.clientOf(command.tenant, command.clientId)?.remove(pending);
     this.registry.forget(pending);
@@ -222,18 +216,7 @@ export class CommandLife {
 
   /** Items are told one by one; plain progress at most ten times a second, the newest of it in any case. */
   progress(pending: PendingCommand, progress: Progress): void {
-    if (!pending.canMoveTo('progress') || pending.isEnding) return;
-    const now = this.#host.settings.clock.monotonic();
-    const { spoken } = pending;
-    if (progress.item === undefined && now - spoken.lastAt < progressSpacingMs) {
-      spoken.held = progress;
-      this.#held.add(pending);
-      if (!this.#heldAlarm.isSet) this.#host.wheel.set(this.#heldAlarm, progressSpacingMs);
-      return;
-    }
-    this.#releaseHeld(pending);
-    spoken.lastAt = now;
-    this.#tellProgress(pending, progress.item === undefined ? progress : { ...progress, itemNumber: ++spoken.items });
+    if (pending.canMoveTo('progress') && !pending.isEnding) this.#pace.take(pending, progress);
   }
 
   /** Ends a command that did not succeed. */
@@ -276,7 +259,7 @@ export class CommandLife {
     this.#takeEnd(stored, 'by-another');
   }
 
-  #takeEnd(stored: StoredCommand, told: 'not-yet' | 'by-another'): void {
+  #takeEnd(stored: StoredCommand, told: EndTold): void {
     const pending = this.recall(stored);
     if (pending.hasEnded || !isTerminal(stored.last.state)) return;
     const client = this.#host.clientOf(pending.command.tenant, pending.command.clientId);
@@ -286,8 +269,7 @@ export class CommandLife {
 
   /** Ends what is left in memory at the close of the hub; what is stored stays as it is. */
   close(): void {
-    this.#isClosed = true;
-    for (const wake of [...this.#paused]) wake();
+    this.#stored.close();
     for (const pending of this.registry.open())
       if (!pending.isQueued) void this.#endForTime(pending, 'hub-closed', 'the hub was closed');
   }
@@ -347,78 +329,30 @@ export class CommandLife {
 
   #advance(pending: PendingCommand, state: 'delivered' | 'started'): void {
     this.#reach(pending, state);
-    if (!pending.isQueued) return;
-    if (this.#toNote.at(-1) === pending) return;
-    this.#toNote.push(pending);
-    if (this.#toNote.length === 1) queueMicrotask(() => this.#noteSteps());
-  }
-
-  #noteSteps(): void {
-    const steps = this.#toNote;
-    this.#toNote = [];
-    for (const pending of steps) {
-      if (pending.isEnding || pending.hasEnded) continue;
-      const state = pending.isStarted ? 'started' : 'delivered';
-      const atMs = this.#host.settings.clock.now();
-      this.#host.settings.commands?.advance(pending.id, state, atMs, this.#signed(pending)).catch((cause: unknown) => {
-        if (!this.#host.holds.isLost(cause, pending.command))
-          this.#host.failed(`note that a command is ${state}`, cause);
-      });
-    }
-  }
-
-  #signed({ command }: PendingCommand): WriteOptions {
-    return { owner: command, hold: this.#host.holds.of(command) };
+    if (pending.isQueued) this.#stored.note(pending);
   }
 
   /** Asks the store until it takes the end: true. False when the hub is closed or loses the client first; the device will tell it again. */
   async #save(pending: PendingCommand, update: TerminalUpdate): Promise<boolean> {
-    const { settings } = this.#host;
-    const commands = settings.commands!;
-    for (let isFirst = true; !this.#isClosed; isFirst = false) {
-      try {
-        const signed = this.#signed(pending);
-        // When both in one have failed, one after the other is more likely to do.
-        const both = isFirst ? this.#host.publisher.storeEnd(commands, pending, update, signed) : undefined;
-        const standing = await (both ?? commands.finish(update, signed));
-        // Of several hubs that end it at once, the first tells the log. (The answer to an own write may have been lost.)
-        const isOthers =
-          settings.claims !== undefined && (standing.state !== update.state || standing.atMs !== update.atMs);
-        const client = this.#host.clientOf(pending.command.tenant, pending.command.clientId);
-        const isStored = both !== undefined && standing === update;
-        this.#conclude(pending, standing, client, isOthers ? 'by-another' : isStored ? 'with-the-end' : 'not-yet');
+    const saved = await this.#stored.end(pending, update);
+    const client = this.#host.clientOf(pending.command.tenant, pending.command.clientId);
+    switch (saved.kind) {
+      case 'stored':
+        this.#conclude(pending, saved.standing, client, saved.told);
         return true;
-      } catch (cause) {
-        if (this.#host.holds.isLost(cause, pending.command)) {
-          // Its device tells the hub that has it now.
-          pending.isEnding = false;
-          this.letGo(pending);
-          return false;
-        }
-        this.#host.failed('store the end of a command', cause);
-        if (cause instanceof HubError && cause.code === 'not-found') {
-          // The store has lost it, and will never take its end: who waits for it here is told all the same.
-          this.#conclude(pending, update, this.#host.clientOf(pending.command.tenant, pending.command.clientId));
-          return true;
-        }
-        await this.#pause(storeRetryMs);
-      }
+      case 'not-there':
+        // Who waits for it here is told all the same.
+        this.#conclude(pending, update, client);
+        return true;
+      case 'moved':
+        pending.isEnding = false;
+        this.letGo(pending);
+        return false;
+      case 'closed':
+        return false;
+      default:
+        return saved satisfies never;
     }
-    return false;
-  }
-
-  /** Ends early when the hub is closed. */
-  #pause(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const wake = (): void => {
-        this.#host.wheel.clear(alarm);
-        this.#paused.delete(wake);
-        resolve();
-      };
-      const alarm = new Alarm(wake);
-      this.#paused.add(wake);
-      this.#host.wheel.set(alarm, ms);
-    });
   }
 
   /** `told`: what the log knows. Another hub that has told it has also counted it. */
@@ -426,11 +360,11 @@ export class CommandLife {
     pending: PendingCommand,
     update: TerminalUpdate,
     client: Client | undefined,
-    told: 'not-yet' | 'with-the-end' | 'by-another' = 'not-yet',
+    told: EndTold = 'not-yet',
   ): void {
     // Found in the store as ended, while its end was on its way there.
     if (pending.hasEnded) return;
-    this.#releaseHeld(pending);
+    this.#pace.release(pending);
     this.#host.wheel.clear(pending);
     client?.remove(pending);
     pending.isEnding = false;
@@ -456,32 +390,16 @@ export class CommandLife {
     else this.#host.released(client);
   }
 
-  #releaseHeld(pending: PendingCommand): void {
-    const progress = pending.heldProgress;
-    if (!progress) return;
-    pending.spoken.held = undefined;
-    this.#held.delete(pending);
-    this.#tellProgress(pending, progress);
-  }
-
-  #tellHeld(): void {
-    const now = this.#host.settings.clock.monotonic();
-    for (const pending of [...this.#held]) {
-      pending.spoken.lastAt = now;
-      this.#releaseHeld(pending);
-    }
-  }
-
   #tell(pending: PendingCommand, update: CommandUpdate): void {
     pending.tell(update);
     this.#host.publisher.step(pending);
   }
 
-  #tellProgress(pending: PendingCommand, progress: Progress): void {
+  readonly #tellProgress = (pending: PendingCommand, progress: Progress): void => {
     const { id: commandId, command } = pending;
     const atMs = this.#host.settings.clock.now();
     this.#tell(pending, { commandId, clientId: command.clientId, state: 'progress', atMs, progress });
-  }
+  };
 
   #reach(pending: PendingCommand, state: 'sent' | 'delivered' | 'started'): void {
     pending.reach(state, this.#host.settings.clock.now());

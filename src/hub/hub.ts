@@ -1,5 +1,6 @@
-import { HubError, toHubError } from '../errors.ts';
-import { Alarm, TimingWheel } from '../flow/timing-wheel.ts';
+import { toHubError } from '../errors.ts';
+import { TimingWheel } from '../flow/timing-wheel.ts';
+import { within } from '../flow/within.ts';
 import type { Command, CommandRecord, CommandUpdate, TerminalUpdate } from '../protocol/command.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import { Acknowledgements } from './acknowledgements.ts';
@@ -9,31 +10,22 @@ import { Client } from './client.ts';
 import type { ClaimedClient, HandedCommand } from './client-claims.ts';
 import type { Clients } from './client-info.ts';
 import { ClientTable } from './client-table.ts';
-import { CommandLife, recordOf } from './command-life.ts';
+import { CommandLife } from './command-life.ts';
 import type { CommandFilter, StoredCommand } from './command-store.ts';
 import type { DeviceIdentity, DeviceStream, DeviceStreamListener } from './device-stream.ts';
+import { Drain, type DrainOptions } from './drain.ts';
 import type { CloseReason } from './facts.ts';
 import { Holds } from './holds.ts';
+import { Inquiries } from './inquiries.ts';
 import { dueAfterSending, Mailbox, type MailboxHost } from './mailbox.ts';
 import { type HubOptions, type Settings, settingsFrom } from './options.ts';
 import type { PendingCommand } from './pending-command.ts';
 import { Publisher } from './publisher.ts';
 import { Reports } from './reports.ts';
 import { Session } from './session.ts';
-import { isStray } from './stray-command.ts';
 import { callerCancelled, Submissions } from './submissions.ts';
 import { Sweep } from './sweep.ts';
-import { EndReader, UpdateStream } from './update-stream.ts';
-
-/** How a hub is emptied before it closes. */
-export interface DrainOptions {
-  /** Running commands have this many ms to end. Default: 25,000. */
-  timeoutMs?: number;
-  /** Devices come back after this many ms... Default: 1,000. */
-  reconnectAfterMs?: number;
-  /** ...plus a random part of this many. Default: 5,000. */
-  spreadMs?: number;
-}
+import { EndReader } from './update-stream.ts';
 
 /**
  * Holds the live streams of devices by client id, and sends commands to them: the in-process `CommandTransport`.
@@ -47,6 +39,7 @@ export class Hub implements CommandTransport {
   readonly #directory: ClientTable;
   readonly #arrivals: Arrivals;
   readonly #submissions: Submissions;
+  readonly #inquiries: Inquiries;
   readonly #reports: Reports;
   readonly #acknowledgements: Acknowledgements;
   readonly #sweep: Sweep | undefined;
@@ -54,9 +47,8 @@ export class Hub implements CommandTransport {
   readonly #sessions = new Set<Session>();
   /** Streams that have not said hello. */
   readonly #greeting = new Set<Session>();
-  #drain: { readonly retryAfterMs: () => number; done: Promise<void> } | undefined;
+  #drain: Drain | undefined;
   #closing: Promise<void> | undefined;
-  #onIdle: (() => void) | undefined;
 
   constructor(options: HubOptions = {}) {
     const settings = settingsFrom(options);
@@ -77,7 +69,7 @@ export class Hub implements CommandTransport {
     });
     this.#publisher.recallFrom({
       toTell: (commandId) => this.#life.toTell(commandId),
-      stored: (commandId) => this.#recallFromStore(commandId),
+      stored: (commandId) => this.#inquiries.recallFromStore(commandId),
     });
     if (settings.commands) {
       this.#mailboxes = {
@@ -96,6 +88,7 @@ export class Hub implements CommandTransport {
       const host = { node: settings.node, write: this.#write };
       return new Client(tenant, id, host, mailboxes && ((client) => new Mailbox(client, mailboxes)));
     });
+    this.#inquiries = new Inquiries(settings, this.#life, this.#directory);
     this.#reports = new Reports(settings, this.#life, this.#publisher, this.#wheel);
     this.#acknowledgements = new Acknowledgements(settings.clock);
     const hub = this;
@@ -165,46 +158,19 @@ export class Hub implements CommandTransport {
   watch(
     tenant: string,
     commandId: string,
-    { signal, clientId }: { signal?: AbortSignal | undefined; clientId?: string | undefined } = {},
+    options: { signal?: AbortSignal | undefined; clientId?: string | undefined } = {},
   ): AsyncIterable<CommandUpdate> {
-    return {
-      [Symbol.asyncIterator]: () => {
-        const stream = new UpdateStream(this.#settings.unreadUpdates);
-        stream.endWith(signal, () => stream.end());
-        this.#find(tenant, commandId, clientId).then(
-          (pending) => pending.attach(stream, () => this.#life.shelve(pending)),
-          (error: unknown) => stream.fail(error),
-        );
-        return stream;
-      },
-    };
+    return { [Symbol.asyncIterator]: () => this.#inquiries.watch(tenant, commandId, options) };
   }
 
   /** What is known of one command. Throws `not-found` also for a command of another tenant. */
-  async get(
-    tenant: string,
-    commandId: string,
-    { clientId }: { clientId?: string | undefined } = {},
-  ): Promise<CommandRecord> {
-    const pending = await this.#find(tenant, commandId, clientId);
-    this.#life.putBack(pending);
-    return recordOf(pending);
+  get(tenant: string, commandId: string, { clientId }: { clientId?: string | undefined } = {}): Promise<CommandRecord> {
+    return this.#inquiries.get(tenant, commandId, clientId);
   }
 
   /** Commands that are known, newest first: those in memory and those in the store. */
-  async list(filter: CommandFilter): Promise<CommandRecord[]> {
-    const records = new Map<string, CommandRecord>();
-    for (const stored of (await this.#settings.commands?.list(filter)) ?? [])
-      records.set(stored.command.id, recordOf(stored));
-    for (const pending of this.#life.registry) {
-      const { command } = pending;
-      if (command.tenant !== filter.tenant || (filter.clientId !== undefined && command.clientId !== filter.clientId))
-        continue;
-      if (filter.pendingOnly && pending.hasEnded) continue;
-      if (isStray(pending) && filter.clientId === undefined) continue;
-      records.set(command.id, recordOf(pending));
-    }
-    return [...records.values()].sort((a, b) => b.acceptedAtMs - a.acceptedAtMs).slice(0, filter.limit);
+  list(filter: CommandFilter): Promise<CommandRecord[]> {
+    return this.#inquiries.list(filter);
   }
 
   /**
@@ -212,31 +178,13 @@ export class Hub implements CommandTransport {
    * answer decides. Resolves to the newest update at that moment. Throws `not-found`, or `unavailable` when the end
    * of a stored command cannot be stored. `clientId`: as in `watch`.
    */
-  async cancel(
+  cancel(
     tenant: string,
     commandId: string,
     reason: string,
     { clientId }: { clientId?: string | undefined } = {},
   ): Promise<CommandUpdate> {
-    const pending = await this.#find(tenant, commandId, clientId);
-    if (pending.hasEnded) return pending.last;
-    const client = this.#directory.get(tenant, pending.command.clientId);
-    const mayHaveBeenSent =
-      pending.place === 'in-flight' || (pending.place === 'shelf' && pending.journal !== undefined);
-    if (mayHaveBeenSent || pending.isEnding) {
-      if (pending.cancelReason === undefined) {
-        pending.cancelReason = reason;
-        if (pending.place === 'in-flight') client?.cancel(pending, reason);
-      }
-      return pending.last;
-    }
-    const ended = this.#life.endWith(pending, 'cancelled', { code: 'cancelled', message: reason });
-    if (ended && !(await this.#within(ended, 5000)))
-      throw new HubError('unavailable', `the cancel of command ${commandId} could not be stored yet`, {
-        commandId,
-        retryAfterMs: 1000,
-      });
-    return pending.last;
+    return this.#inquiries.cancel(tenant, commandId, reason, clientId);
   }
 
   /** The clients that are connected here, as they were claimed: `count` of them from number `from`. Default: all. */
@@ -267,11 +215,11 @@ export class Hub implements CommandTransport {
     const client = this.#directory.get(tenant, clientId);
     if (!client || client.epoch >= epoch) return [];
     this.#arrivals.lost(client, epoch);
-    if (client.arriving.size > 0) await this.#within(olderOnes(client.arriving, epoch), yieldWithinMs);
+    if (client.arriving.size > 0) await within(this.#settings.clock, olderOnes(client.arriving, epoch), yieldWithinMs);
     if (client.epoch >= epoch) return [];
     const handed = [...client.inFlight, ...client.live].map((pending) => this.#life.handOver(pending));
     this.#directory.released(client);
-    this.#noteIdle();
+    this.#drain?.noteIdle();
     return handed;
   }
 
@@ -298,37 +246,27 @@ export class Hub implements CommandTransport {
    * One of several hubs serves each device until it leaves, and sends it to the others a second after its time; a live
    * command that runs on goes with its device.
    */
-  drain({ timeoutMs = 25_000, reconnectAfterMs = 1000, spreadMs = 5000 }: DrainOptions = {}): Promise<void> {
-    if (this.#drain) return this.#drain.done;
-    const retryAfterMs = (): number => Math.round(reconnectAfterMs + this.#settings.random() * spreadMs);
-    this.#drain = { retryAfterMs, done: Promise.resolve() };
-    this.#submissions.refuseAwaiting();
-    for (const session of this.#sessions) {
-      session.send(0, { $case: 'drain', value: { reconnectAfterMs, spreadMs } });
-      // A device leaves by itself when it has nothing to do. One that always has is sent, and takes its commands along.
-      if (this.#settings.claims)
-        this.#wheel.set(new Alarm(() => session.end(sentAway)), retryAfterMs() + busyDevicesMs);
+  drain(options: DrainOptions = {}): Promise<void> {
+    if (!this.#drain) {
+      const host = {
+        settings: this.#settings,
+        wheel: this.#wheel,
+        sessions: this.#sessions,
+        greeting: this.#greeting,
+        hasLive: () => this.#hasLive(),
+        isBusy: ({ client: { tenant, id } }: Session) => this.#directory.get(tenant, id)?.isBusy ?? false,
+      };
+      this.#drain = new Drain(host, options);
+      this.#submissions.refuseAwaiting();
     }
-    const idle = new Promise<void>((resolve) => {
-      this.#onIdle = resolve;
-      this.#noteIdle();
-    });
-    this.#drain.done = this.#within(idle, timeoutMs).then(() => {
-      for (const session of [...this.#sessions, ...this.#greeting])
-        session.end(this.#settings.claims ? sentAway : { ...sentAway, retryAfterMs: retryAfterMs() });
-      // The hubs to which the devices go ask for the live commands that are left.
-      const isHandingOver = this.#settings.claims && timeoutMs > 0 && this.#hasLive();
-      if (!isHandingOver) this.#onIdle = undefined;
-      return isHandingOver ? this.#within(idle, handOverMs).then(() => undefined) : undefined;
-    });
-    return this.#drain.done;
+    return this.#drain.run();
   }
 
   /** Ends every stream and every live command, at once unless drained before. Calling it again changes nothing. */
   close(): Promise<void> {
     if (this.#closing) return this.#closing;
     const drained = this.drain({ timeoutMs: 0 });
-    this.#onIdle?.();
+    this.#drain?.cutShort();
     this.#closing = drained.then(() => {
       this.#sweep?.close();
       this.#life.close();
@@ -390,48 +328,6 @@ export class Hub implements CommandTransport {
     this.#life.sent(pending);
   };
 
-  async #find(tenant: string, commandId: string, clientId?: string): Promise<PendingCommand> {
-    const known = this.#life.registry.get(commandId) ?? (await this.#recallFromStore(commandId));
-    const pending = known ?? this.#strayOf(tenant, commandId, clientId);
-    const isHidden = pending !== undefined && isStray(pending) && pending.command.clientId !== clientId;
-    if (pending?.command.tenant === tenant && !isHidden) return pending;
-    throw new HubError('not-found', `command ${JSON.stringify(commandId.slice(0, 64))} is not known`);
-  }
-
-  /** What its client has begun, and another hub had sent. */
-  #strayOf(tenant: string, commandId: string, clientId: string | undefined): PendingCommand | undefined {
-    const client = clientId === undefined ? undefined : this.#directory.get(tenant, clientId);
-    const { session } = client ?? {};
-    return client && session?.begun.has(commandId)
-      ? (this.#life.registry.get(commandId) ?? this.#life.stray(commandId, client, session.journalId))
-      : undefined;
-  }
-
-  async #recallFromStore(commandId: string): Promise<PendingCommand | undefined> {
-    const stored = await this.#settings.commands?.get(commandId);
-    if (!stored) return undefined;
-    const pending = this.#life.recall(stored);
-    // Whoever asks learns that it is accepted: what is accepted from now on stays behind it.
-    this.#directory.get(stored.command.tenant, stored.command.clientId)?.foundStored(pending);
-    return pending;
-  }
-
-  /** Resolves to false when `work` did not end (well) within `ms`. */
-  #within(work: Promise<unknown>, ms: number): Promise<boolean> {
-    return new Promise((resolve) => {
-      const letGo = this.#settings.clock.after(ms, () => resolve(false));
-      work
-        .then(
-          (value) => value !== false,
-          () => false,
-        )
-        .then((isDone) => {
-          letGo();
-          resolve(isDone);
-        });
-    });
-  }
-
   readonly #failed = (operation: string, cause: unknown): void => {
     this.#settings.observe({ kind: 'store-failed', operation, message: toHubError(cause).message, cause });
   };
@@ -439,14 +335,6 @@ export class Hub implements CommandTransport {
   #hasLive(): boolean {
     for (const pending of this.#life.registry.open()) if (!pending.isQueued) return true;
     return false;
-  }
-
-  #noteIdle(): void {
-    if (!this.#onIdle) return;
-    if (this.#settings.claims) {
-      if (this.#sessions.size > 0 || this.#hasLive()) return;
-    } else for (const { client } of this.#sessions) if (this.#directory.get(client.tenant, client.id)?.isBusy) return;
-    this.#onIdle();
   }
 
   readonly #sessionHost = ((hub: Hub) => ({
@@ -464,7 +352,7 @@ export class Hub implements CommandTransport {
     delivered: (pending: PendingCommand) => hub.#life.delivered(pending),
     take: (session: Session, body: Parameters<Reports['take']>[1]) => {
       const kept = hub.#reports.take(session, body);
-      if (hub.#onIdle) hub.#noteIdle();
+      hub.#drain?.noteIdle();
       return kept;
     },
     measured: (session: Session, roundTripMs: number) => {
@@ -495,21 +383,10 @@ export class Hub implements CommandTransport {
       message,
       heldMs,
     });
-    this.#noteIdle();
+    this.#drain?.noteIdle();
   }
 }
 
 const maxUint32 = 2 ** 32 - 1;
 /** Of the second that the other hub waits. */
 const yieldWithinMs = 900;
-/** How a device is told to go to another hub. */
-const sentAway = {
-  reason: 'draining',
-  message: 'the hub is shutting down',
-  mayReconnect: true,
-  retryAfterMs: 0,
-} as const;
-/** A device that has something to do may stay so many ms longer than the drain said. */
-const busyDevicesMs = 1000;
-/** After a drain, devices that had to go have this many ms to turn up at another hub. */
-const handOverMs = 3000;

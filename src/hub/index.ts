@@ -13,7 +13,8 @@ export {
   type WriteOptions,
 } from './command-store.ts';
 export type { DeviceIdentity, DeviceStream, DeviceStreamListener } from './device-stream.ts';
+export type { DrainOptions } from './drain.ts';
 export type { CloseReason, HubFact } from './facts.ts';
-export { type DrainOptions, Hub } from './hub.ts';
+export { Hub } from './hub.ts';
 export { memoryCommandStore } from './memory-command-store.ts';
 export type { HubOptions } from './options.ts';

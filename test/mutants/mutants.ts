@@ -83,9 +83,9 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a drain does not wait for running commands',
-    file: 'src/hub/hub.ts',
-    find: 'this.#drain.done = this.#within(idle, timeoutMs)',
-    replace: 'this.#drain.done = this.#within(Promise.resolve(idle && timeoutMs), 1000)',
+    file: 'src/hub/drain.ts',
+    find: 'await within(settings.clock, idle, timeoutMs);',
+    replace: 'await within(settings.clock, Promise.resolve(idle && timeoutMs), 1000);',
     caughtBy: ['test/hub/live-commands.test.ts'],
   },
   {
@@ -104,7 +104,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a cancel is taken for certain although the device may have the command',
-    file: 'src/hub/hub.ts',
+    file: 'src/hub/inquiries.ts',
     find: 'if (mayHaveBeenSent || pending.isEnding) {',
     replace: 'if (pending.isEnding || (mayHaveBeenSent && pending.hasEnded)) {',
     caughtBy: ['test/faults/races.test.ts', 'test/hub/live-commands.test.ts'],
@@ -195,7 +195,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a command of another tenant can be seen and cancelled',
-    file: 'src/hub/hub.ts',
+    file: 'src/hub/inquiries.ts',
     find: 'if (pending?.command.tenant === tenant && !isHidden) return pending;',
     replace: 'if (pending && tenant && !isHidden) return pending;',
     caughtBy: ['test/hub/live-commands.test.ts', 'test/hub/queued-commands.test.ts'],
