@@ -76,6 +76,7 @@ setRemoteRoads({
       let hub: HubClients | undefined;
       return {
         send: transport.send,
+        settle: transport.settle,
         async listClients({ labels = {}, connectedOnly }) {
           hub ??= hubClients({ address, ...options });
           const { clients } = await hub.clients.listClients({ labels, connectedOnly });

@@ -20,7 +20,7 @@ export interface GrpcTransportOptions extends ConnectOptions {
 }
 
 /** The road of commands to a hub in another process. */
-export interface GrpcTransport extends CommandTransport, AsyncDisposable {
+export interface GrpcTransport extends Required<CommandTransport>, AsyncDisposable {
   /** Closes the connection. Commands on their way go on at the hub; here they end with `unavailable`. */
   close(): Promise<void>;
 }

@@ -24,7 +24,10 @@ export interface TaskContext<Events extends EventSchemas = EventSchemas> {
   readonly signal: AbortSignal;
   /** What `checkpoint` kept last, in this attempt or one before; undefined: nothing. */
   readonly lastCheckpoint: unknown;
-  /** The same stream as an object that can be handed on: to another thread or process. */
+  /**
+   * The same stream as an object, for code that takes a `StreamContext`. It is written over the run's worker alone, which knows
+   * whose run it is: made of JSON in another process it is refused with `permission-denied`, and that needs a stream of its own.
+   */
   readonly stream: StreamContext;
   /** An event of the task's own, checked by its schema if `events` has one. Resolves once it is kept. */
   emit<Name extends keyof Events & string>(type: Name, data: DataOf<Events[Name]>): Promise<void>;

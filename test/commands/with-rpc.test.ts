@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { openAuthenticator } from '../../src/auth/index.ts';
 import { type GrpcServer, serveGrpc } from '../../src/grpc/serve-grpc.ts';
 import { Hub } from '../../src/hub/index.ts';
@@ -45,6 +45,14 @@ test('old fault: send-and-wait from another process gets its answer', async () =
   await using pump = commandClient(PumpServiceDefinition, { clientId: 'pump-7', address });
   const [answer] = await Promise.all([pump.start({ rpm: 900 }), answerStart(device)]);
   expect(answer).toEqual({ rpm: 900 });
+});
+
+test('who waits for the result alone is told the end alone, all the way', async () => {
+  const device = await connect('pump-7');
+  const [settle, send] = [vi.spyOn(hub, 'settle'), vi.spyOn(hub, 'send')];
+  await using pump = commandClient(PumpServiceDefinition, { clientId: 'pump-7', address });
+  await Promise.all([pump.start({ rpm: 900 }), answerStart(device)]);
+  expect([settle.mock.calls.length, send.mock.calls.length]).toEqual([1, 0]);
 });
 
 test('a client that is away is offline here too', async () => {

@@ -100,6 +100,14 @@ test('it tells nothing that only the hub may tell, and no nonsense', () => {
   expect(() => stream.log('x', 'loud' as never)).toThrow('loud');
 });
 
+test('the stream of a run is written by its worker alone, whoever has it as JSON', async () => {
+  const log = memoryEventLog();
+  const json = { channelId: '7', channel: 'task.7', tenant: 'default', context: {}, fence: { runId: '7', epoch: 1 } };
+  const stream = StreamContext.fromJSON(json, { sink: logSink(log) });
+  await expect(stream.log('from elsewhere')).rejects.toMatchObject({ code: 'permission-denied' });
+  expect((await log.read('default/task.7', { epoch: 0, seq: 0 }, 10)).events).toEqual([]);
+});
+
 test('what it tells is what it was then, whatever becomes of it; what is no JSON, or too much, is refused at once', async () => {
   const log = memoryEventLog();
   const stream = StreamContext.create(fields, { sink: logSink(log), channelId: 'c1' });
