@@ -190,6 +190,52 @@ test.each(Array.from({ length: 25 }, (_, i) => i + 1))(
   },
 );
 
+test('a wire that takes nothing gets nothing more once its buffer is full, and all of it when it takes again', async () => {
+  const memory = memoryEventLog({ ringEvents: 1000 });
+  const bufferBytes = 1000;
+  const fanOut = new FanOut({
+    log: memory,
+    clock: wholeRounds,
+    bufferBytes,
+    onFinished: () => undefined,
+    onReadFailed: () => undefined,
+  });
+  const audience = new Audience('', ['default/a']);
+  const watcher = new Watcher({ subject: '', expiresAtMs: undefined, idleLimitMs: 0, isLast: undefined, audience });
+  watcher.places = [fanOut.add(watcher, 'default/a')];
+  const wire = { waiting: 0, isFull: true, events: 0, largest: 0 };
+  watcher.open(
+    {
+      write({ bytes }) {
+        wire.events += bytes.toString().split('\n\n').length - 1;
+        wire.largest = Math.max(wire.largest, bytes.length);
+        if (wire.isFull) wire.waiting += bytes.length;
+        return !wire.isFull;
+      },
+      get waiting() {
+        return wire.waiting;
+      },
+      end: () => undefined,
+      destroy: () => undefined,
+    },
+    0,
+  );
+  fanOut.start(watcher);
+  for (let i = 0; i < 200; i++) {
+    void memory.append('default/a', { type: 'tick', atMs: 0, data: i, durable: false });
+    for (let turns = 0; turns < 3; turns++) await turn();
+  }
+  expect(wire.waiting).toBeGreaterThan(bufferBytes);
+  expect(wire.waiting).toBeLessThanOrEqual(bufferBytes + wire.largest);
+  expect(wire.events).toBeLessThan(20);
+  wire.isFull = false;
+  wire.waiting = 0;
+  fanOut.unpark(watcher);
+  await expect.poll(() => wire.events).toBe(200);
+  fanOut.remove(watcher.places);
+  await memory.close();
+});
+
 test('a log that cannot be read ends the streams that need it, and says so', async () => {
   const memory = memoryEventLog();
   const failures: string[] = [];
