@@ -62,6 +62,7 @@ export class CommandLife {
     const pending = new PendingCommand(command, accepted, this.#overdue);
     this.registry.add(pending);
     this.#host.wheel.set(pending, command.timeoutMs);
+    this.#host.publisher.begun(pending);
     this.#accepted(pending);
     return pending;
   }

@@ -68,6 +68,12 @@ export class Publisher {
     if (pending.hasOpenChannel) this.#append(commandKey(pending), eventOf(pending, pending.last, false));
   }
 
+  /** A live command is taken on: who waits at its channel, as its sender has chosen the id, is told from its first step on. */
+  begun(pending: PendingCommand): void {
+    this.found(pending);
+    if (pending.hasOpenChannel) this.#append(commandKey(pending), eventOf(pending, pending.last, false));
+  }
+
   /** A command comes into memory that was known before, here or at another hub: somebody may have opened its channel. */
   found(pending: PendingCommand): void {
     pending.hasOpenChannel = this.#log?.isOpen(commandKey(pending)) ?? false;
@@ -80,6 +86,8 @@ export class Publisher {
 
   #update(pending: PendingCommand, update: CommandUpdate): void {
     this.#append(pending.clientChannel.key, eventOf(pending, update));
+    // Told when it was taken on.
+    if (update.state === 'queued' && !pending.isQueued) return;
     if (!pending.hasOpenChannel) {
       // Progress is not known by heart later. Nor is what becomes of a stored command, which may be forgotten here at any
       // time: a log that has no steps is told at once.

@@ -182,6 +182,23 @@ test("a queued command's channel tells all that was, also after the hub has let 
   await hub.close();
 });
 
+test('who waits at the channel of a live command before it is sent is told each step, also where it has to wait', async () => {
+  const { hub, log, device } = await setUp();
+  for (const isLate of [false, true]) {
+    const command = testCommand(isLate ? { clientId: 'late', waitForConnectMs: 1000 } : {});
+    const letGo = log.watch(`default/command.${command.id}`, () => undefined);
+    const updates = collect(hub.send(command));
+    const receiver = isLate ? scriptedDevice(hub) : device;
+    if (isLate) await receiver.hello({ clientId: 'late' });
+    receiver.succeed((await receiver.command()).id);
+    await updates;
+    const steps = ['queued', 'sent', 'delivered', 'succeeded'].map((state) => `command.${state}`);
+    expect(types(await eventsOf(log, `command.${command.id}`))).toEqual(steps);
+    letGo();
+  }
+  await hub.close();
+});
+
 test('who waits at the channel of a queued command before it is sent is told each step as it is taken', async () => {
   const clock = virtualClock();
   const log = memoryEventLog({ clock });
