@@ -460,4 +460,18 @@ export const mutants: readonly Mutant[] = [
     replace: 'if (client.epoch !== epoch || client.session || session.lineage === undefined) return;',
     caughtBy: ['test/hub/live-commands.test.ts'],
   },
+  {
+    name: "a cancel at another node forgets whose command it is, and misses one known by its device's journal alone",
+    file: 'src/cluster/node-end.ts',
+    find: 'hub.cancel(tenant, commandId, reason, options)',
+    replace: 'hub.cancel(tenant, commandId, reason)',
+    caughtBy: ['test/cluster/dead-nodes.test.ts'],
+  },
+  {
+    name: 'who waits at the channel of a live command before it is sent is told nothing',
+    file: 'src/hub/command-life.ts',
+    find: 'this.#host.publisher.begun(pending);',
+    replace: '',
+    caughtBy: ['test/hub/events.test.ts'],
+  },
 ];
