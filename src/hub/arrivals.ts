@@ -259,6 +259,7 @@ export class Arrivals {
       kept !== undefined &&
       // Nobody else has had the device since.
       lastEpoch === client.epoch &&
+      !kept.isLossy &&
       resume?.session === kept.id &&
       hello.bootId === kept.bootId &&
       kept.outbox.reachesBackTo(resume.lastSeq);

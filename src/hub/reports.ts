@@ -6,6 +6,7 @@ import { clip, limits, progressFault } from '../protocol/checks.ts';
 import { errorFromProto, payloadFromProto, progressFromProto, terminalStateFromProto } from '../protocol/convert.ts';
 import type { CommandProgress, DeviceEvent, Result } from '../protocol/gen/signalbox/v1/device.ts';
 import type { CommandLife } from './command-life.ts';
+import type { CommandStore } from './command-store.ts';
 import type { Settings } from './options.ts';
 import type { PendingCommand } from './pending-command.ts';
 import type { Publisher } from './publisher.ts';
@@ -65,15 +66,28 @@ export class Reports {
     if (pending) return this.#end(session, pending, result);
     const store = this.#settings.commands;
     if (!store) return this.#strayEnd(session, result);
-    // A command from before this process; the device may tell its end before its mailbox is read.
-    return store.get(result.commandId).then(
-      (stored) => {
-        if (stored) return this.#end(session, this.#life.recall(stored), result) ?? true;
-        return this.#strayEnd(session, result) ?? true;
-      },
-      // Not acknowledged: the device tells it again in its next session.
-      () => false,
-    );
+    return this.#storedEnd(session, result, store);
+  }
+
+  /** Of a command from before this process: the device may tell its end before its mailbox is read. */
+  async #storedEnd(session: Session, result: Result, store: CommandStore): Promise<boolean> {
+    for (;;) {
+      try {
+        const stored = await store.get(result.commandId);
+        if (!stored) return (await this.#strayEnd(session, result)) ?? true;
+        return (await this.#end(session, this.#life.recall(stored), result)) ?? true;
+      } catch (cause) {
+        this.#settings.observe({
+          kind: 'store-failed',
+          operation: 'look for a command that has ended',
+          message: toHubError(cause).message,
+          cause,
+        });
+      }
+      // As long as the session lives nobody tells it again.
+      await new Promise<void>((resolve) => this.#wheel.set(new Alarm(resolve), logRetryMs));
+      if (!session.isOpen) return false;
+    }
   }
 
   /** Of a command that nobody here knows; one that the device had begun when it came is kept for who asks how it ended. */

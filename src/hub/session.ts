@@ -47,6 +47,8 @@ export class Lineage {
   readonly bootId: string;
   readonly outbox = new Outbox();
   readonly intake = new Intake();
+  /** Something that was received is not taken over, and never will be: this cannot be resumed. */
+  isLossy = false;
 
   constructor(id: string, bootId: string) {
     this.id = id;
@@ -324,7 +326,14 @@ export class Session extends Alarm implements DeviceStreamListener {
       return;
     }
     void kept.then((isKept) => {
-      if (!isKept) return;
+      if (!isKept) {
+        // A device tells again what was received and not taken over in a new session only.
+        lineage.isLossy = true;
+        const message = 'what the device told could not be taken over; it is to tell it again';
+        if (client.session?.lineage === lineage)
+          client.session.end({ reason: 'overloaded', message, mayReconnect: true, retryAfterMs: 100 });
+        return;
+      }
       intake.take(seq);
       // The stream may have changed meanwhile; a new session begins new numbers.
       if (client.session?.lineage === lineage) this.#host.owesAcknowledgement(client.session, true);
