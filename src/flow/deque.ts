@@ -50,6 +50,16 @@ export class Deque<T> {
     return false;
   }
 
+  /** The item this many places behind the first; undefined where there is none. */
+  at(index: number): T | undefined {
+    return index >= 0 && index < this.size ? this.#items[this.#head + index] : undefined;
+  }
+
+  /** Puts `item` where another one is, this many places behind the first. */
+  replace(index: number, item: T): void {
+    if (index >= 0 && index < this.size) this.#items[this.#head + index] = item;
+  }
+
   clear(): void {
     this.#take([]);
   }

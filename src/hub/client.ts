@@ -128,6 +128,7 @@ export class Client implements SessionOwner, MailboxOwner {
       case 'in-flight':
         this.inFlight.remove(pending);
         this.resend.remove(pending);
+        this.lineage?.outbox.letGo(pending);
         break;
       case 'waiting':
         if (pending.isQueued) this.mailbox?.remove(pending);

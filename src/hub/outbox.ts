@@ -7,7 +7,8 @@ export type Numbered = PendingCommand | DownBody;
 
 /** Numbered frames to one device, kept until it acknowledges them, so that a resumed session can go on with them. */
 export class Outbox {
-  readonly #frames = new Deque<Numbered>();
+  /** Undefined: of a command that is over; its number stays, as it was given away. */
+  readonly #frames = new Deque<Numbered | undefined>();
   #lastSeq = 0;
   #bytes = 0;
 
@@ -28,13 +29,25 @@ export class Outbox {
   add(frame: Numbered): number {
     this.#frames.push(frame);
     this.#bytes += bytesOf(frame);
-    return ++this.#lastSeq;
+    this.#lastSeq++;
+    if (frame instanceof PendingCommand) frame.seq = this.#lastSeq;
+    return this.#lastSeq;
+  }
+
+  /** The command is not to be given again. A device that takes nothing must not hold on to what is long over. */
+  letGo(pending: PendingCommand): void {
+    const at = pending.seq - this.#firstSeq;
+    // Its number may be of another session.
+    if (this.#frames.at(at) !== pending) return;
+    this.#frames.replace(at, undefined);
+    this.#bytes -= bytesOf(pending);
   }
 
   /** Lets go of everything up to `seq` and calls `onDelivered` for its commands. */
   acknowledge(seq: number, onDelivered: (pending: PendingCommand) => void): void {
     for (let count = seq - this.#lastSeq + this.#frames.size; count > 0; count--) {
-      const frame = this.#frames.shift()!;
+      const frame = this.#frames.shift();
+      if (!frame) continue;
       this.#bytes -= bytesOf(frame);
       if (frame instanceof PendingCommand) onDelivered(frame);
     }
@@ -42,13 +55,18 @@ export class Outbox {
 
   /** Whether a device that has everything up to `seq` can be given the rest. */
   reachesBackTo(seq: number): boolean {
-    return seq >= this.#lastSeq - this.#frames.size && seq <= this.#lastSeq;
+    return seq >= this.#firstSeq - 1 && seq <= this.#lastSeq;
   }
 
-  /** What is not acknowledged, oldest first. */
-  unacknowledged(): { readonly seq: number; readonly frame: Numbered }[] {
-    const first = this.#lastSeq - this.#frames.size + 1;
+  /** What is not acknowledged, oldest first; undefined where an empty frame is enough. */
+  unacknowledged(): { readonly seq: number; readonly frame: Numbered | undefined }[] {
+    const first = this.#firstSeq;
     return [...this.#frames].map((frame, index) => ({ seq: first + index, frame }));
+  }
+
+  /** Of the oldest frame that is not acknowledged. */
+  get #firstSeq(): number {
+    return this.#lastSeq - this.#frames.size + 1;
   }
 }
 

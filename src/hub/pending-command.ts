@@ -50,6 +50,8 @@ export class PendingCommand extends Alarm implements CommandRecord {
   place: 'shelf' | 'waiting' | 'in-flight' = 'shelf';
   /** Journal of the device it may have been written to; undefined: certainly never written. */
   journal: string | undefined = undefined;
+  /** Number of its frame in the newest session that it was written to. */
+  seq = 0;
   /** Live: goes after stored commands up to this position, so that both kinds keep the order of acceptance. */
   after = 0;
   /** Set once somebody asked for a cancel. */

@@ -175,6 +175,54 @@ test('a device that comes and goes and takes nothing costs one outbox, not one f
   await hub.close();
 });
 
+test('a device that resumes its session again and again and takes nothing holds on to no command that has ended', async () => {
+  const value = new Uint8Array(100_000);
+  const send = () => testCommand({ timeoutMs: 1000, payload: { type: 'test.Do', value } });
+  const { hub, device, clock, welcome } = await connected({ graceMs: 0, heartbeatMs: 1e9 });
+  const resume = { session: welcome.session, lastSeq: 0 };
+  let newest = device;
+  for (let turn = 1; turn <= 60; turn++) {
+    const updates = collect(hub.send(send()));
+    await newest.command();
+    expect(hub.load).toEqual({ sessions: 1, outboxBytes: value.length });
+    newest.cut();
+    await clock.advance(2000);
+    expect(states(await updates).at(-1)).toBe('unknown');
+    newest = scriptedDevice(hub);
+    expect(await newest.hello({ bootId: 'boot-1', resume })).toMatchObject({ resumed: true });
+    expect(hub.load).toEqual({ sessions: 1, outboxBytes: 0 });
+    // Their numbers were given away: it is given as many empty frames.
+    expect(newest.frames.filter(({ seq }) => seq > 0).map(({ body }) => body)).toEqual(Array(turn).fill(undefined));
+  }
+  // It reads at last, and all is well.
+  const updates = collect(hub.send(send()));
+  newest.succeed((await newest.command()).id);
+  expect(states(await updates)).toEqual(['queued', 'sent', 'delivered', 'succeeded']);
+  await hub.close();
+});
+
+test('a device that reads and never acknowledges holds on to no command that has ended', async () => {
+  const value = new Uint8Array(100_000);
+  const { hub, device, clock } = await connected({ graceMs: 0, heartbeatMs: 1e9, window: 8 });
+  for (let turn = 1; turn <= 10; turn++) {
+    const all = Array.from({ length: 8 }, () =>
+      collect(hub.send(testCommand({ timeoutMs: 1000, payload: { type: 'test.Do', value } }))),
+    );
+    await device.command(8 * turn);
+    expect(hub.load.outboxBytes).toBe(8 * value.length);
+    await clock.advance(2000);
+    expect(new Set((await Promise.all(all)).map((updates) => updates.at(-1)?.state))).toEqual(new Set(['unknown']));
+    expect(hub.load.outboxBytes).toBe(0);
+  }
+  // Of the oldest ones, that are not there any more, and of the newest.
+  device.send(undefined, { ack: 40 });
+  device.send(undefined, { ack: 80 });
+  const updates = collect(hub.send(testCommand()));
+  device.succeed((await device.command(81)).id);
+  expect(states(await updates)).toEqual(['queued', 'sent', 'delivered', 'succeeded']);
+  await hub.close();
+});
+
 test('a device that comes back with its journal and has not begun a command is given it again', async () => {
   const { hub, device } = await connected();
   const updates = collect(hub.send(testCommand()));

@@ -461,6 +461,13 @@ export const mutants: readonly Mutant[] = [
     caughtBy: ['test/hub/live-commands.test.ts'],
   },
   {
+    name: 'a command that is over is kept for a device that never acknowledged it',
+    file: 'src/hub/client.ts',
+    find: 'this.lineage?.outbox.letGo(pending);',
+    replace: '',
+    caughtBy: ['test/hub/live-commands.test.ts'],
+  },
+  {
     name: "a cancel at another node forgets whose command it is, and misses one known by its device's journal alone",
     file: 'src/cluster/node-end.ts',
     find: 'hub.cancel(tenant, commandId, reason, options)',
