@@ -45,9 +45,19 @@ told.on('line', (question) => {
     for (const kind of process.getActiveResourcesInfo()) resources[kind] = (resources[kind] ?? 0) + 1;
     const { rss, heapUsed, external } = process.memoryUsage();
     const descriptors = existsSync('/proc/self/fd') ? readdirSync('/proc/self/fd').length : 0;
-    const { sessions } = server.hub.load;
+    const { sessions, outboxBytes } = server.hub.load;
     say({
-      usage: { rss, heapUsed, external, resources, descriptors, sessions, facts, p99Ms: delay.percentile(99) / 1e6 },
+      usage: {
+        rss,
+        heapUsed,
+        external,
+        resources,
+        descriptors,
+        sessions,
+        outboxBytes,
+        facts,
+        p99Ms: delay.percentile(99) / 1e6,
+      },
     });
   }
   if (question === 'watch loop') {

@@ -11,6 +11,8 @@ export interface HubUsage {
   /** Open files and sockets; 0 where the system does not tell. */
   readonly descriptors: number;
   readonly sessions: number;
+  /** Of commands that the devices of these have not acknowledged. */
+  readonly outboxBytes: number;
   /** How many facts of each kind it has told. */
   readonly facts: Readonly<Record<string, number>>;
   readonly p99Ms: number;
