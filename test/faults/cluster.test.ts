@@ -10,7 +10,7 @@ import { numbered } from './support/world.ts';
 afterEach(killAll);
 
 test('nodes are killed, stopped beyond their lease, and drained: nothing accepted is lost, nothing runs twice, order holds (P1-P3, P8)', {
-  timeout: size(400_000, 1_800_000),
+  timeout: size(900_000, 2_700_000),
 }, async () => {
   const luck = dice();
   const world = await ClusterWorld.open(3);
@@ -30,11 +30,11 @@ test('nodes are killed, stopped beyond their lease, and drained: nothing accepte
     ],
   });
   const [commands, tookMs] = [size(5000, 50_000), performance.now() - beganAt];
-  await eventually(`${commands} commands are accepted`, () => queued.accepted >= commands, size(60_000, 300_000));
+  await eventually(`${commands} commands are accepted`, () => queued.accepted >= commands, size(240_000, 600_000));
   queued.stop();
   live.stop();
   const calmAt = performance.now();
-  await Promise.race([Promise.all([queued.done, live.done]), sleep(size(60_000, 300_000))]);
+  await Promise.race([Promise.all([queued.done, live.done]), sleep(size(240_000, 600_000))]);
   await killAll();
   const lines = world.lines('queued');
   const verdict = compare(lines, ranBy(lines, world.effects));
@@ -48,7 +48,7 @@ test('nodes are killed, stopped beyond their lease, and drained: nothing accepte
 });
 
 test('a rolling restart under load: every node drains and ends well, no command is lost, doubled, refused or unknown (P12)', {
-  timeout: size(120_000, 300_000),
+  timeout: size(300_000, 300_000),
 }, async () => {
   const world = await ClusterWorld.open(3, {}, { appendfsync: 'always' });
   const names = numbered('device', 10);
@@ -81,7 +81,7 @@ test('a rolling restart under load: every node drains and ends well, no command 
 });
 
 test('of a killed node all devices are back within its lease and their wait, and presence says so (P9)', {
-  timeout: size(90_000, 200_000),
+  timeout: size(300_000, 300_000),
 }, async () => {
   const world = await ClusterWorld.open(3);
   const names = numbered('device', size(60, 500));
@@ -98,7 +98,7 @@ test('of a killed node all devices are back within its lease and their wait, and
 });
 
 test('Redis dies and freezes for longer than a lease: streams stay, live commands of a node go on, the rest is refused soon, and all is back by itself (P14)', {
-  timeout: size(120_000, 300_000),
+  timeout: size(300_000, 300_000),
 }, async () => {
   const world = await ClusterWorld.open(3, {}, { appendfsync: 'always' });
   const names = numbered('device', 12);

@@ -51,7 +51,7 @@ async function nodes() {
 
 describeNeeding('redis', 'one client id at several nodes', () => {
   test('one id flaps between programs at three nodes: epochs rise, the old one hears why, nothing is lost or run twice (P8)', {
-    timeout: size(120_000, 600_000),
+    timeout: size(300_000, 600_000),
   }, async () => {
     const { between, seed } = dice();
     const { addresses, contentions } = await nodes();
@@ -148,7 +148,7 @@ describeNeeding('redis', 'one client id at several nodes', () => {
 
 describeNeeding('redis', 'presence over nodes', () => {
   test('devices and nodes are stopped, cut off and killed: what the nodes show is the truth, and all is given back (P8, P9)', {
-    timeout: size(150_000, 400_000),
+    timeout: size(300_000, 400_000),
   }, async () => {
     const world = await ClusterWorld.open(3);
     const half = size(50, 200);

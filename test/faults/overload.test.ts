@@ -64,7 +64,7 @@ function expectHonest(refusals: readonly Refusal[]): void {
  * each of which it does all that it has in hand. A hub that falls over what it refuses leaves it less than it can do.
  */
 test('three times as many commands as a device can do: it is kept as busy as before, what is too much is refused in time, and all is well afterwards (P11)', {
-  timeout: size(120_000, 300_000),
+  timeout: size(300_000, 300_000),
 }, async () => {
   const inHand: (() => void)[] = [];
   const { refusals, one } = await setUp(() => new Promise((resolve) => inHand.push(resolve)));

@@ -53,7 +53,7 @@ test('peers that are stopped, cut off in silence or killed are offline soon, com
 });
 
 test('devices and browsers that never read cost a bounded part of memory, and others do not notice (P10)', {
-  timeout: size(120_000, 400_000),
+  timeout: size(300_000, 400_000),
 }, async () => {
   const world = await World.open({ stallMs: 2000, heartbeatMs: 1000, waitingBytes: 1024 * 1024 });
   const { hub } = world;
@@ -140,7 +140,7 @@ test('devices and browsers that never read cost a bounded part of memory, and ot
 });
 
 test('five rolling restarts under load: nothing is lost, doubled or unknown, and each exit is 0 (P12)', {
-  timeout: size(120_000, 600_000),
+  timeout: size(300_000, 600_000),
 }, async () => {
   const world = await World.open({ drainReconnectAfterMs: 50, drainSpreadMs: 200, drainTimeoutMs: 15_000 });
   const { hub } = world;

@@ -29,7 +29,7 @@ const unended = (lines: readonly CallerLine[]): string => {
 };
 
 test('with `replicated` no node loses a command when the primary dies behind its replica, and that is promoted (P16)', {
-  timeout: size(120_000, 400_000),
+  timeout: size(300_000, 400_000),
 }, async () => {
   let target = '';
   let road!: FaultProxy;
@@ -86,7 +86,7 @@ test('with `replicated` no node loses a command when the primary dies behind its
 });
 
 test('nodes that never hear a published word lose nothing, and double nothing (P17)', {
-  timeout: size(120_000, 400_000),
+  timeout: size(300_000, 400_000),
 }, async () => {
   let mute!: MuteProxy;
   const world = await ClusterWorld.open(

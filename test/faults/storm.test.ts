@@ -81,7 +81,7 @@ async function storm(seed: number): Promise<{ callers: CallerLine[]; effects: Ef
 }
 
 test('in simulated storms nothing accepted is lost, nothing runs twice, and the order holds (P1-P4, P6)', {
-  timeout: size(120_000, 1_200_000),
+  timeout: size(300_000, 1_200_000),
 }, async () => {
   const { seed: first } = dice();
   let hubs = 0;

@@ -11,7 +11,7 @@ afterEach(killAll);
 
 describeNeeding('redis', 'watching at several nodes', () => {
   test('watchers over SSE and WebSocket that are cut, and come back at another node, see every event once and in order, over kills of nodes (P18)', {
-    timeout: size(240_000, 900_000),
+    timeout: size(600_000, 1_200_000),
   }, async () => {
     const { random, between } = dice();
     const redis = await RedisServer.start();

@@ -5,7 +5,7 @@ import { dice, size, sleep } from './support/sizes.ts';
 import { World } from './support/world.ts';
 
 test('watchers over SSE and WebSocket that are cut again and again, also by the death of the hub, see every event once and in order (P18)', {
-  timeout: size(240_000, 900_000),
+  timeout: size(600_000, 1_200_000),
 }, async () => {
   const { random, between } = dice();
   const { hub } = await World.open();
