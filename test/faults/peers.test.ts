@@ -55,7 +55,9 @@ test('peers that are stopped, cut off in silence or killed are offline soon, com
 test('devices and browsers that never read cost a bounded part of memory, and others do not notice (P10)', {
   timeout: size(300_000, 400_000),
 }, async () => {
-  const world = await World.open({ stallMs: 2000, heartbeatMs: 1000, waitingBytes: 1024 * 1024 });
+  const contentBytes = 120_000;
+  const waitingBytes = 512 * 1024;
+  const world = await World.open({ stallMs: 2000, heartbeatMs: 1000, waitingBytes });
   const { hub } = world;
   const count = 100;
   const deviceRoad = await faultProxy({ target: () => hub.grpc });
@@ -93,13 +95,14 @@ test('devices and browsers that never read cost a bounded part of memory, and ot
   deviceRoad.pause('down');
   browserRoad.pause('down');
   const silence = { write: () => undefined };
-  const contentBytes = 120_000;
   const flood = async (round: number): Promise<void> => {
     // A connection carries 1,000 calls; those to the stalled ones must leave room.
     const content = 'x'.repeat(contentBytes);
-    const sends = numbered('stalled', count).map((clientId) =>
-      submit(transport, silence, { clientId, content, live: true, waitForConnectMs: 0 }),
-    );
+    // The budgets are full once the first commands are over: that is to be long before half of the rounds.
+    const sends = numbered('stalled', count).map((clientId, i) => {
+      const timeoutMs = 5000 + i * 100;
+      return submit(transport, silence, { clientId, content, live: true, timeoutMs, waitForConnectMs: 0 });
+    });
     const noise = Array.from({ length: 200 }, (_, i) => talker.emit('noise', { round, i, pad: 'y'.repeat(2000) }));
     await Promise.allSettled(noise); // a full buffer of the talker is its own affair
     meanwhile.push(...(await healthy(`round ${round}`, 20)));
@@ -115,10 +118,15 @@ test('devices and browsers that never read cost a bounded part of memory, and ot
     used.push((usage.heapUsed + usage.external) / 2 ** 20);
     // One command fills a stream that is not read; those before it are over, and nobody holds on to them.
     expect(usage.outboxBytes, `${usage.sessions} sessions`).toBeLessThan(usage.sessions * 2 * contentBytes);
+    // That one, the one before it in the grace that follows its time, and those that may wait.
+    const { 'command-accepted': accepted = 0, 'command-ended': ended = 0 } = usage.facts;
+    const openEach = 2 + Math.floor(waitingBytes / contentBytes);
+    expect(accepted - ended, 'open commands').toBeLessThanOrEqual(count * openEach);
   }
   // 120 KB x 100 commands and 400 KB x 100 browsers go in with every round, and nothing comes out.
   const byRound = `resident memory by round, in MB: ${rss.map(Math.round).join(' ')}`;
-  // In the full size the budgets fill up: 1 MiB for each device, and what the hub keeps of the events.
+  // In the full size the budgets fill up: for each device what may wait and what its stream takes, at most 32 MiB of ended
+  // commands, and what the hub keeps of the events.
   expect(rss.at(-1)! - rss[1]!, byRound).toBeLessThan(size(100, 200));
   // And once they are full it is flat: what is used; what the process has from the system goes up and down beside that.
   const usedByRound = `heap and buffers by round, in MB: ${used.map(Math.round).join(' ')}`;

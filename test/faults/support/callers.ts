@@ -14,6 +14,8 @@ export interface Submission {
   readonly idempotencyKey?: string | undefined;
   readonly idempotent?: boolean | undefined;
   readonly live?: boolean | undefined;
+  /** Of live ones. Default: 30 s. */
+  readonly timeoutMs?: number | undefined;
   /** Of live ones. Default: 10 s. */
   readonly waitForConnectMs?: number | undefined;
   readonly ttlMs?: number | undefined;
@@ -32,6 +34,7 @@ export function submit(
     idempotencyKey,
     idempotent = false,
     live = false,
+    timeoutMs = 30_000,
     waitForConnectMs = 10_000,
     ttlMs = 3_600_000,
     retries = 0,
@@ -43,7 +46,7 @@ export function submit(
     clientId,
     payload: { type: order.type, value: order.encode({ content, orderingKey }) },
     whenOffline: live ? 'fail' : 'queue',
-    timeoutMs: live ? 30_000 : 0,
+    timeoutMs: live ? timeoutMs : 0,
     waitForConnectMs: live ? waitForConnectMs : 0,
     ttlMs: live ? 0 : ttlMs,
     orderingKey,
