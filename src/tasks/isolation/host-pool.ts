@@ -1,5 +1,6 @@
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { loaderArgs } from './loader-args.ts';
 import type { FromHost, ToHost } from './messages.ts';
@@ -22,7 +23,15 @@ export interface Host {
 // From source the host is TypeScript too, and Node strips the types.
 const hostFile = new URL(import.meta.url.endsWith('.ts') ? './host.ts' : './host.js', import.meta.url);
 
+/**
+ * V8 13.6 (Node 24) may crash the whole process when a thread ends while another one replaces its wrappers of calls from
+ * WebAssembly into JavaScript by faster ones: in `WasmEngine::FreeDeadCode`, seen with the type stripping of Node itself,
+ * which every thread that loads TypeScript uses, as `fetch` has its parser. This many calls no wrapper comes to.
+ */
+const noFasterWrappers = '--wasm-wrapper-tiering-budget=2000000000';
+
 export function startThread(): Host {
+  setFlagsFromString(noFasterWrappers);
   const worker = new Worker(hostFile, { execArgv: loaderArgs(process.execArgv), name: 'signalbox-task' });
   const host = newHost({
     post: (message) => worker.postMessage(message),
