@@ -31,7 +31,8 @@ const hostFile = new URL(import.meta.url.endsWith('.ts') ? './host.ts' : './host
 const noFasterWrappers = '--wasm-wrapper-tiering-budget=2000000000';
 
 export function startThread(): Host {
-  setFlagsFromString(noFasterWrappers);
+  // Other versions may not know the flag, and would say so on stderr.
+  if (process.versions.v8.startsWith('13.')) setFlagsFromString(noFasterWrappers);
   const worker = new Worker(hostFile, { execArgv: loaderArgs(process.execArgv), name: 'signalbox-task' });
   const host = newHost({
     post: (message) => worker.postMessage(message),
