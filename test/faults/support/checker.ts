@@ -8,11 +8,15 @@ export interface Verdict {
   readonly broken: readonly string[];
 }
 
+/** Refusals that say that a command was not sent and never will be. */
+const certain = new Set(['client-offline', 'mailbox-full', 'idempotency-conflict', 'invalid-argument']);
+
 /**
  * Compares what callers were told with what devices did. It never asks the hub.
  * - an accepted command has exactly one end, whoever is told;
- * - what may not be repeated has at most one effect; `succeeded` of it means exactly one;
- * - `unknown` is only for what may not be repeated; `cancelled`, `expired` and `rejected` before any effect where said;
+ * - what may not be repeated has at most one effect, accepted or not; `succeeded` of it means exactly one;
+ * - `unknown` is only for what may not be repeated; what is `expired` has not run;
+ * - what was refused for certain, and never accepted, has not run;
  * - per client and ordering key, first effects are in the order in which the commands were accepted;
  * - one idempotency key is one command.
  */
@@ -24,6 +28,7 @@ export function compare(callers: readonly CallerLine[], effects: readonly Effect
   /** Command ids in the order of their acceptance, by line of order. */
   const lines = new Map<string, string[]>();
   const byKey = new Map<string, string>();
+  const refusedAs = new Map<string, string>();
   for (const line of callers) {
     switch (line.kind) {
       case 'submitted':
@@ -52,6 +57,7 @@ export function compare(callers: readonly CallerLine[], effects: readonly Effect
         break;
       }
       case 'refused':
+        refusedAs.set(line.id, line.code);
         break;
       default:
         line satisfies never;
@@ -67,12 +73,18 @@ export function compare(callers: readonly CallerLine[], effects: readonly Effect
     else if (order.clientId !== effect.clientId || order.content !== effect.content)
       broken.push(`${effect.id} for ${order.clientId} was run by ${effect.clientId} with "${effect.content}"`);
   }
-  for (const as of new Set(acceptedAs.values())) {
+  // Of live commands, too, which nobody accepts for longer than their hub lives.
+  for (const [id, times] of counts)
+    if (times > 1 && submitted.get(id)?.idempotent === false) broken.push(`${id} ran ${times} times (${ends.get(id)})`);
+  const accepted = new Set(acceptedAs.values());
+  for (const [id, code] of refusedAs)
+    if (certain.has(code) && !acceptedAs.has(id) && !ends.has(id) && counts.has(id))
+      broken.push(`${id} was refused (${code}) and ran`);
+  for (const as of accepted) {
     const state = ends.get(as);
     const times = counts.get(as) ?? 0;
     const isIdempotent = submitted.get(as)?.idempotent ?? false;
     if (state === undefined) broken.push(`${as} was accepted and has no end (${times} effects)`);
-    if (!isIdempotent && times > 1) broken.push(`${as} ran ${times} times (${state})`);
     if (state === 'succeeded' && times === 0) broken.push(`${as} succeeded without an effect`);
     if (state === 'unknown' && isIdempotent) broken.push(`${as} may be repeated and is unknown`);
     if (state === 'expired' && !isIdempotent && times > 0) broken.push(`${as} is expired and ran`);
@@ -90,5 +102,5 @@ export function compare(callers: readonly CallerLine[], effects: readonly Effect
   }
   const states: Record<string, number> = {};
   for (const state of ends.values()) states[state] = (states[state] ?? 0) + 1;
-  return { accepted: new Set(acceptedAs.values()).size, states, effects: effects.length, broken };
+  return { accepted: accepted.size, states, effects: effects.length, broken };
 }
