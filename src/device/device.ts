@@ -5,6 +5,7 @@ import { keepAlive } from '../flow/keep-alive.ts';
 import { type CommandCodec, encodeMessage } from '../protocol/codec.ts';
 import { DeviceEvent, type Welcome } from '../protocol/gen/signalbox/v1/device.ts';
 import type { ServiceDefinition } from '../protocol/service-definition.ts';
+import { Answers } from './answers.ts';
 import type { DeviceEnd, DeviceState } from './device-state.ts';
 import { type DeviceFact, tell } from './facts.ts';
 import {
@@ -15,9 +16,12 @@ import {
   type ServiceImplementation,
   serviceHandlers,
 } from './handlers.ts';
+import { Inbox } from './inbox.ts';
+import type { Job } from './job.ts';
 import type { Journal } from './journal.ts';
 import { Link, type LinkOptions } from './link.ts';
 import { Outbox } from './outbox.ts';
+import { Reports } from './reports.ts';
 import { Runner } from './runner.ts';
 
 /** What `connectDevice` has made of its options. */
@@ -38,7 +42,9 @@ export class Device {
   readonly #parts: DeviceParts;
   readonly #handlers = new Map<string, CommandHandler>();
   readonly #outbox: Outbox;
+  readonly #answers: Answers;
   readonly #runner: Runner;
+  readonly #inbox: Inbox;
   readonly #link: Link;
   readonly #listeners = new Set<(state: DeviceState) => void>();
   readonly #events = new Map<number, { name: string; reject: (error: HubError) => void }>();
@@ -47,7 +53,6 @@ export class Device {
   #eventNumber = 0;
   #willEndTurn = false;
   #closing: Promise<void> | undefined;
-  #retired: Promise<void> | undefined;
   #onFlushed: (() => void) | undefined;
 
   /** Use `connectDevice`. */
@@ -58,21 +63,29 @@ export class Device {
     this.#outbox = new Outbox({
       maxFrames: parts.maxBufferedFrames,
       maxBytes: parts.maxBufferedBytes,
-      onResults: (commandIds) => this.#retire(commandIds),
-      onRoom: () => this.#runner.onRoom(),
+      onResults: (commandIds) => this.#answers.retire(commandIds),
+      onRoom: () => {
+        reports.onRoom();
+        this.#inbox.pump();
+      },
       onEmpty: () => this.#onFlushed?.(),
     });
-    this.#runner = new Runner({
+    const outbox = this.#outbox;
+    const answers = new Answers({ journal, outbox, observe });
+    const reports = new Reports({ outbox, clock, emit: this.emit });
+    const onEnded = (job: Job): void => this.#inbox.ended(job);
+    this.#answers = answers;
+    this.#runner = new Runner({ journal, answers, reports, clock, onEnded, wantTurnEnd, observe });
+    this.#inbox = new Inbox({
       handlers: this.#handlers,
-      journal,
-      outbox: this.#outbox,
+      runner: this.#runner,
+      answers,
+      reports,
+      outbox,
       clock,
       concurrency,
       maxHeld,
       handlerGraceMs,
-      emit: this.emit,
-      wantTurnEnd,
-      observe,
     });
     this.#link = new Link({
       ...parts.link,
@@ -80,19 +93,19 @@ export class Device {
       wantTurnEnd,
       events: {
         onHello: () => {
-          this.#runner.hold();
-          return this.#runner.inFlight();
+          this.#inbox.hold();
+          return this.#inbox.inFlight();
         },
         onWelcome: (welcome, attach) => this.#onWelcome(welcome, attach),
-        onLost: () => this.#runner.release(),
-        onCommand: (command) => this.#runner.receive(command),
-        onCancel: (commandId, reason) => this.#runner.cancel(commandId, reason),
+        onLost: () => this.#inbox.release(),
+        onCommand: (command) => this.#inbox.receive(command),
+        onCancel: (commandId, reason) => this.#inbox.cancel(commandId, reason),
         onState: (state) => this.#onState(state),
-        isBusy: () => this.#runner.isBusy || this.#outbox.results.size > 0,
+        isBusy: () => this.#runner.running > 0 || this.#outbox.results.size > 0,
       },
     });
     this.#letProcessGo = keepAlive();
-    this.#runner.restore();
+    answers.restore();
     this.#link.connect();
   }
 
@@ -147,9 +160,13 @@ export class Device {
       json: toJson(name, data),
       atMs: this.#parts.clock.now(),
     });
-    const limit = this.#runner.maxFrameBytes;
-    if (body.length + 32 > limit)
-      throw new HubError('invalid-argument', `event "${name}" has ${body.length} bytes, the hub takes ${limit}`);
+    if (!this.#outbox.fits(body)) {
+      const { maxFrameBytes } = this.#outbox;
+      throw new HubError(
+        'invalid-argument',
+        `event "${name}" has ${body.length} bytes, the hub takes ${maxFrameBytes}`,
+      );
+    }
     if (this.state.kind === 'closed') return this.#dropped(name, new HubError('unavailable', 'the device is closed'));
     if (this.#outbox.isFull) {
       const { maxBufferedFrames, maxBufferedBytes } = this.#parts;
@@ -189,7 +206,7 @@ export class Device {
   async #close(timeoutMs: number, awayMs: number): Promise<void> {
     if (this.state.kind !== 'closed') {
       this.#link.takeNoCommands();
-      this.#runner.close();
+      this.#inbox.close();
       let letGo = (): void => undefined;
       const timeout = new Promise<void>((resolve) => {
         letGo = this.#parts.clock.after(timeoutMs, resolve);
@@ -202,7 +219,7 @@ export class Device {
         tell(this.#parts.observe, { kind: 'closed-early', running, unacknowledged });
       await this.#link.leave();
     }
-    await this.#retired;
+    await this.#answers.settled();
   }
 
   /** Resolves when the hub has everything, or was away for `awayMs` on end. */
@@ -230,15 +247,15 @@ export class Device {
       if (this.#handlers.has(type)) throw new HubError('invalid-argument', `"${type}" has a handler already`);
     for (const [type, handler] of handlers) this.#handlers.set(type, handler);
     // Later, so that whoever registers several does so before the first command is begun.
-    setImmediate(() => this.#runner.pump());
+    setImmediate(() => this.#inbox.pump());
   }
 
   #onWelcome(welcome: Welcome, attach: () => void): void {
-    if (welcome.maxFrameBytes > 0) this.#runner.maxFrameBytes = welcome.maxFrameBytes;
-    if (!welcome.resumed) this.#runner.dropWaiting();
+    if (welcome.maxFrameBytes > 0) this.#outbox.maxFrameBytes = welcome.maxFrameBytes;
+    if (!welcome.resumed) this.#inbox.dropWaiting();
     attach();
-    this.#runner.expectHandlers();
-    this.#runner.release();
+    this.#inbox.expectHandlers();
+    this.#inbox.release();
   }
 
   #onState(state: DeviceState): void {
@@ -254,8 +271,8 @@ export class Device {
     if (state.kind !== 'closed') return;
     this.#letProcessGo();
     this.#listeners.clear();
-    this.#runner.close();
-    this.#runner.abort(new HubError('unavailable', 'the device is closed'));
+    this.#inbox.close();
+    this.#inbox.abort(new HubError('unavailable', 'the device is closed'));
     for (const { name, reject } of this.#events.values()) {
       const error = new HubError('unavailable', `the device was closed before event "${name}" was acknowledged`);
       tell(observe, { kind: 'event-dropped', name, reason: error.message });
@@ -272,13 +289,6 @@ export class Device {
       // As above: told as a fact.
     });
     return promise;
-  }
-
-  #retire(commandIds: string[]): void {
-    const { journal, observe } = this.#parts;
-    this.#retired = journal
-      .retire(commandIds)
-      ?.catch((error: unknown) => tell(observe, { kind: 'journal-failed', commandId: undefined, error }));
   }
 
   #wantTurnEnd(): void {

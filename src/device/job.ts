@@ -1,14 +1,15 @@
 import { HubError } from '../errors.ts';
+import type { Clock } from '../flow/clock.ts';
 import { progressFault } from '../protocol/checks.ts';
 import type { Payload, Progress } from '../protocol/command.ts';
 import type { DeviceCommand } from '../protocol/gen/signalbox/v1/device.ts';
 import type { ItemContext } from './handlers.ts';
 
-/** What a job needs of its runner. */
+/** Where what a handler tells goes. */
 export interface JobHost {
-  now(): number;
-  monotonic(): number;
-  emit(name: string, data: unknown): Promise<void>;
+  readonly clock: Clock;
+  /** Bound. */
+  readonly emit: (name: string, data?: unknown) => Promise<void>;
   item(job: Job, payload: Payload): Promise<void> | undefined;
   /** There is a progress to be told. */
   progressed(job: Job): void;
@@ -24,6 +25,7 @@ export class Job implements ItemContext {
   readonly receivedAt: number;
   /** Orders commands by arrival. */
   readonly position: number;
+  readonly emit: JobHost['emit'];
   phase: 'waiting' | 'beginning' | 'running' | 'ended' = 'waiting';
   stop: Stop | undefined;
   /** True once the hub was told that it runs. */
@@ -36,13 +38,15 @@ export class Job implements ItemContext {
   letGoOfProgress: (() => void) | undefined;
   readonly #host: JobHost;
   #controller: AbortController | undefined;
+  #progress: ItemContext['progress'] | undefined;
   #abortReason: unknown;
 
   constructor(command: DeviceCommand, position: number, host: JobHost) {
     this.command = command;
     this.position = position;
     this.#host = host;
-    this.receivedAt = host.monotonic();
+    this.emit = host.emit;
+    this.receivedAt = host.clock.monotonic();
   }
 
   get commandId(): string {
@@ -64,7 +68,8 @@ export class Job implements ItemContext {
   get deadlineMs(): number | undefined {
     const { finishWithinMs } = this.command;
     if (finishWithinMs === 0) return undefined;
-    return this.#host.now() + finishWithinMs - (this.#host.monotonic() - this.receivedAt);
+    const { clock } = this.#host;
+    return clock.now() + finishWithinMs - (clock.monotonic() - this.receivedAt);
   }
 
   /** Made on first use: most commands end before anybody looks. */
@@ -81,8 +86,29 @@ export class Job implements ItemContext {
     this.#controller?.abort(this.#abortReason);
   }
 
-  // Bound, so that handlers may take them out of the context: `({ signal, progress }) => ...`.
-  readonly progress = (progress: Progress): void => {
+  /** Bound, so that handlers may take it out of the context: `({ signal, progress }) => ...`. Made on first use, too. */
+  get progress(): ItemContext['progress'] {
+    this.#progress ??= (progress) => this.#tellProgress(progress);
+    return this.#progress;
+  }
+
+  item(payload: Payload): Promise<void> | undefined {
+    return this.#host.item(this, payload);
+  }
+
+  end(): void {
+    this.phase = 'ended';
+    this.letGo();
+  }
+
+  /** Frees its timers. */
+  letGo(): void {
+    this.letGoOfStart?.();
+    this.letGoOfFinish?.();
+    this.letGoOfProgress?.();
+  }
+
+  #tellProgress(progress: Progress): void {
     const { fraction, note } = progress;
     const fault =
       (fraction !== undefined && typeof fraction !== 'number') || (note !== undefined && typeof note !== 'string')
@@ -92,17 +118,5 @@ export class Job implements ItemContext {
     if (this.phase !== 'running') return;
     this.progressDue = { fraction, note };
     this.#host.progressed(this);
-  };
-
-  readonly emit = (name: string, data?: unknown): Promise<void> => this.#host.emit(name, data);
-
-  item(payload: Payload): Promise<void> | undefined {
-    return this.#host.item(this, payload);
-  }
-
-  letGo(): void {
-    this.letGoOfStart?.();
-    this.letGoOfFinish?.();
-    this.letGoOfProgress?.();
   }
 }

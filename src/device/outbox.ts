@@ -57,6 +57,8 @@ export class Outbox {
   #isWritable = false;
   #received = 0;
   #owesAck = false;
+  /** Largest frame that the hub takes, in bytes; its welcome says. */
+  maxFrameBytes = 1024 * 1024;
 
   constructor(options: OutboxOptions) {
     this.#options = options;
@@ -90,6 +92,11 @@ export class Outbox {
   /** Ids of the commands whose results are here. */
   get results(): Pick<TransitMap<true>, 'has' | 'size' | 'keys'> {
     return this.#unackedResults;
+  }
+
+  /** Whether the hub takes a frame with this body. */
+  fits(body: Uint8Array): boolean {
+    return body.length + envelopeBytes <= this.maxFrameBytes;
   }
 
   /** Takes a parcel, whatever is here already: who may be refused asks `isFull` first. */
