@@ -60,12 +60,27 @@ function refuse(stream: ServerHttp2Stream, message: string): void {
 /** A message of grpc-js as it came, with its flag and length in front. */
 type Decompress = (this: object, message: Buffer, encoding: string) => Buffer | Promise<Buffer>;
 
-/** Refuses messages whose flag says what the headers did not agree on; grpc-js takes them for plain ones. */
-export const guardFlags: ServerInterceptor = (_, call) => {
-  if (typeof Reflect.get(call, 'decompressMessage') !== 'function') throw moved('decompressMessage');
+/**
+ * Refuses messages whose flag says what the headers did not agree on, which grpc-js takes for plain ones, and calls that end
+ * within a message, of which it says nothing.
+ */
+export const guardMessages: ServerInterceptor = (_, call) => {
+  const guarded = call as ReturnType<ServerInterceptor>;
+  for (const method of ['decompressMessage', 'handleEndEvent'])
+    if (typeof Reflect.get(call, method) !== 'function') throw moved(method);
   Reflect.set(call, 'decompressMessage', decompress);
-  return call as ReturnType<ServerInterceptor>;
+  const decoder = Reflect.get(call, 'decoder') as { readonly readState?: number } | undefined;
+  if (typeof decoder?.readState !== 'number') throw moved('decoder');
+  Reflect.set(call, 'handleEndEvent', function handleEndEvent(this: object) {
+    if (decoder.readState !== betweenMessages)
+      guarded.sendStatus({ code: status.INVALID_ARGUMENT, details: 'the stream ended within a message' });
+    else (Reflect.get(Object.getPrototypeOf(this), 'handleEndEvent') as () => void).call(this);
+  });
+  return guarded;
 };
+
+/** State of grpc-js's decoder. */
+const betweenMessages = 0;
 
 const decompress: Decompress = function (message, encoding) {
   const flag = message[0]!;

@@ -10,7 +10,7 @@ import { commandService, type ServedHub } from './command-service.ts';
 import { type DeviceEnvironment, deviceHandler } from './device-stream.ts';
 import { eventService } from './event-service.ts';
 import type { GrpcFact } from './facts.ts';
-import { guardFlags, guardHeaders } from './front-door.ts';
+import { guardHeaders, guardMessages } from './front-door.ts';
 import { createHealth } from './health.ts';
 import { linkPath } from './link-proof.ts';
 import { type GrpcTls, type Listener, listen } from './listener.ts';
@@ -103,7 +103,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
     'grpc.keepalive_timeout_ms': keepalive.timeoutMs ?? 10_000,
     // Its registry is what forceShutdown needs and nobody reads; ours costs less.
     'grpc.enable_channelz': 0,
-    interceptors: [guardFlags],
+    interceptors: [guardMessages],
   };
   const server = new Server(grpcOptions);
   const calls = new Set<RawCall>();

@@ -95,7 +95,7 @@ describe('a request', () => {
 
   test.each([
     ['bytes that are no message', Buffer.from([0, 0, 0, 0, 3, 0xff, 0xff, 0xff]), {}, ['13']],
-    ['a message that is shorter than it says', Buffer.from([0, 0, 0, 0, 9, 1]), {}, ['2', '12', '13']],
+    ['a message that is shorter than it says', Buffer.from([0, 0, 0, 0, 9, 1]), {}, ['3']],
     ['a compressed message that is none', Buffer.from([1, 0, 0, 0, 1, 1]), { 'grpc-encoding': 'gzip' }, ['13']],
     ['an encoding that nobody knows', Buffer.from([1, 0, 0, 0, 1, 1]), { 'grpc-encoding': 'zip' }, ['12']],
     ['a deadline that is no time', Buffer.from([0, 0, 0, 0, 0]), { 'grpc-timeout': 'soon' }, ['3']],
