@@ -5,10 +5,9 @@ import type { Clock } from '../flow/clock.ts';
 import type { DeviceIdentity, DeviceStream, DeviceStreamListener } from '../hub/device-stream.ts';
 import { type DownFrame, decodeUp, encodeDown, type UpFrame } from '../protocol/frames.ts';
 import { messageRoom } from '../protocol/message-splitter.ts';
-import { authenticateCall } from './access.ts';
 import type { GrpcFact } from './facts.ts';
-import { type BufferCall, RawCall } from './raw-call.ts';
-import { checkHeaders } from './service.ts';
+import { checkHeaderBytes } from './header-limit.ts';
+import type { BidiHandler, Opening, RawCall } from './raw-call.ts';
 import { statusOfError } from './status.ts';
 
 /** What takes over device streams: the hub. */
@@ -24,8 +23,6 @@ export interface DeviceEnvironment {
   /** The first frame has to come within this time, in ms. */
   readonly firstFrameMs: number;
   readonly maxHeaderBytes: number;
-  /** Where the calls that are open now are kept. */
-  readonly openCalls: Set<RawCall>;
 }
 
 /** How frames look on one kind of bidi call. Made anew for each call, so that it may remember. */
@@ -42,21 +39,20 @@ export interface FrameCodec {
 export const plainFrames: FrameCodec = { up: decodeUp, down: (frame) => encodeDown(frame, messageRoom) };
 
 /**
- * Handles a bidi call of a device: headers at once, then the credential, then the stream goes to the hub. What the
- * device sends meanwhile waits in grpc-js's bounded buffers.
+ * Handles a bidi call of a device: first the credential, then the stream goes to the hub. What the device sends
+ * meanwhile waits in bounded buffers.
  */
 export function deviceHandler(
   environment: DeviceEnvironment,
-  codec: (call: RawCall, principal: Principal) => FrameCodec = () => plainFrames,
-): (call: BufferCall) => void {
-  return (bidi) => {
-    const call = new RawCall(bidi, environment.clock, environment.openCalls);
+  codec: (opening: Opening) => FrameCodec = () => plainFrames,
+): BidiHandler {
+  return (call, opening) => {
     const take = async (): Promise<void> => {
-      checkHeaders(call.metadata, environment.maxHeaderBytes);
-      const principal = await authenticateCall(bidi, environment.authenticator);
+      checkHeaderBytes(opening.headerBytes, environment.maxHeaderBytes);
+      const principal = await environment.authenticator.authenticate(opening.credentials());
       requireScope(principal, 'device');
       if (call.isClosed) return;
-      const stream = new GrpcDeviceStream(call, codec(call, principal), environment);
+      const stream = new GrpcDeviceStream(call, codec(opening), environment);
       stream.attach(environment.hub.accept(stream, identityOf(principal)));
     };
     take().catch((thrown: unknown) => {

@@ -15,7 +15,7 @@ import {
   type ServiceDefinition,
 } from '../protocol/service-definition.ts';
 import { type DeviceEnvironment, deviceHandler, type FrameCodec } from './device-stream.ts';
-import type { BufferCall } from './raw-call.ts';
+import type { BidiHandler } from './raw-call.ts';
 
 /** Who a mounted stream's device is. */
 export interface MountedDevice {
@@ -78,8 +78,8 @@ export function mountPath({ service, method }: Mount): string {
   return `/${service.fullName}/${method.name}`;
 }
 
-export function mountHandler(mounted: Mount, environment: DeviceEnvironment): (call: BufferCall) => void {
-  return deviceHandler(environment, (call) => new MountedFrames(mounted, call.metadata));
+export function mountHandler(mounted: Mount, environment: DeviceEnvironment): BidiHandler {
+  return deviceHandler(environment, ({ metadata }) => new MountedFrames(mounted, metadata));
 }
 
 /** Speaks the hub's protocol for a device that does not know it. */

@@ -6,7 +6,7 @@ import { LinkRequest } from '../protocol/gen/signalbox/v1/node.ts';
 import { AnsweringLink, encodeAnswer } from './answering-link.ts';
 import type { GrpcFact } from './facts.ts';
 import { clusterKey, isSameProof, linkProof, linkProtocol } from './link-proof.ts';
-import { type BufferCall, RawCall } from './raw-call.ts';
+import type { BidiHandler } from './raw-call.ts';
 import { statusOfError } from './status.ts';
 
 /** This node as the others reach it. */
@@ -24,12 +24,11 @@ export interface NodeEnvironment {
   readonly observe: (fact: GrpcFact) => void;
   /** The hello has to come within this time, in ms. */
   readonly firstFrameMs: number;
-  readonly openCalls: Set<RawCall>;
 }
 
 /** The links of other nodes to this one. */
 export interface AnsweredLinks {
-  readonly handle: (call: BufferCall) => void;
+  readonly handle: BidiHandler;
   /** Takes no more asks, answers what can be answered at once, and says what was taken. */
   close(): Promise<void>;
 }
@@ -39,9 +38,8 @@ export function answeredLinks(serving: NodeServing, environment: NodeEnvironment
   const key = clusterKey(serving.secret);
   /** By the instance that asks: a new link ends the old one, whose last asks must not come after. */
   const links = new Map<string, AnsweringLink>();
-  const handle = (bidi: BufferCall): void => {
-    const { clock, openCalls, observe, firstFrameMs } = environment;
-    const call = new RawCall(bidi, clock, openCalls);
+  const handle: BidiHandler = (call) => {
+    const { clock, observe, firstFrameMs } = environment;
     const challenge = randomBytes(16);
     let link: AnsweringLink | undefined;
     const refuse = (thrown: unknown): void => {

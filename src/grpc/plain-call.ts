@@ -1,18 +1,12 @@
-import {
-  constants,
-  type Http2Session,
-  type IncomingHttpHeaders,
-  type OutgoingHttpHeaders,
-  type ServerHttp2Stream,
-} from 'node:http2';
-import { TLSSocket } from 'node:tls';
+import { constants, type IncomingHttpHeaders, type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 import type { Authenticator, Principal } from '../auth/principal.ts';
 import { HubError, toHubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
 import { Alarm, TimingWheel } from '../flow/timing-wheel.ts';
 import { MessageSplitter, writeMessageHeader } from '../protocol/message-splitter.ts';
-import { credentialsFrom, type PeerCertificateLike } from './access.ts';
 import type { GrpcFact } from './facts.ts';
+import { checkHeaderBytes, headerBytes } from './header-limit.ts';
+import { answerHeaders, answerOptions, isPlain, peerOf, plainCredentials, trailersOf } from './plain-headers.ts';
 import { statusOfError } from './status.ts';
 
 /** A method with one request and any number of answers, that is called so often that grpc-js's layers cost more than it does. */
@@ -54,20 +48,8 @@ export function plainCalls(method: PlainMethod, environment: PlainEnvironment): 
   };
 }
 
-function isPlain(headers: IncomingHttpHeaders): boolean {
-  const type = headers['content-type'];
-  return (
-    (type === 'application/grpc+proto' || type === 'application/grpc') &&
-    headers[':method'] === 'POST' &&
-    headers['grpc-timeout'] === undefined &&
-    (headers['grpc-encoding'] === undefined || headers['grpc-encoding'] === 'identity')
-  );
-}
-
-const answerHeaders: OutgoingHttpHeaders = { ':status': 200, 'content-type': 'application/grpc+proto' };
-const answerOptions = { waitForTrailers: true, sendDate: false };
-const endOptions = { endStream: true, sendDate: false };
 const good: OutgoingHttpHeaders = { 'grpc-status': '0' };
+const endOptions = { endStream: true, sendDate: false };
 
 /** One call, straight on its http2 stream. Its alarm rings when its caller takes nothing, for too long. */
 export class PlainCall extends Alarm {
@@ -187,8 +169,7 @@ export class PlainCall extends Alarm {
       message: error.message,
       ...(error.code === 'internal' && { cause: error.cause ?? error }),
     });
-    const { code, details, metadata } = statusOfError(error);
-    const trailers = { 'grpc-status': code, 'grpc-message': encodeURI(details), ...metadata.toHttp2Headers() };
+    const trailers = trailersOf(statusOfError(error));
     if (this.#stream.headersSent) {
       this.#trailers = trailers;
       this.end();
@@ -213,10 +194,8 @@ export class PlainCall extends Alarm {
     const { authenticator, maxHeaderBytes } = this.#environment;
     try {
       if (this.#request === undefined) throw new HubError('unimplemented', 'the call ended without a whole request');
-      checkHeaderBytes(this.#headers, maxHeaderBytes);
-      const { authorization } = this.#headers;
-      const certificate = certificateOf(this.#stream);
-      authenticator.authenticate(credentialsFrom(authorization === undefined ? [] : [authorization], certificate)).then(
+      checkHeaderBytes(headerBytes(this.#headers), maxHeaderBytes);
+      authenticator.authenticate(plainCredentials(this.#stream, this.#headers)).then(
         (principal) => this.#serve(principal),
         (thrown: unknown) => this.fail(thrown),
       );
@@ -266,36 +245,4 @@ export class PlainCall extends Alarm {
   #canWrite(): boolean {
     return !this.#isOver && !this.#stream.destroyed && !this.#stream.closed;
   }
-}
-
-/** As `checkHeaders` for grpc-js's calls. */
-function checkHeaderBytes(headers: IncomingHttpHeaders, maxBytes: number): void {
-  let bytes = 0;
-  for (const name in headers) {
-    const value = headers[name];
-    if (value !== undefined && name.charCodeAt(0) !== 0x3a) bytes += name.length + value.length;
-  }
-  if (bytes > maxBytes)
-    throw new HubError('resource-exhausted', `the call brings ${bytes} bytes of metadata, the limit is ${maxBytes}`);
-}
-
-function peerOf({ session }: ServerHttp2Stream): string {
-  const { remoteAddress, remotePort } = session?.socket ?? {};
-  return remoteAddress === undefined ? 'unknown' : `${remoteAddress}:${remotePort}`;
-}
-
-/** A connection shows one certificate for all its calls. */
-const certificates = new WeakMap<Http2Session, PeerCertificateLike | false>();
-
-/** The certificate that TLS has verified, if any. */
-function certificateOf({ session }: ServerHttp2Stream): PeerCertificateLike | undefined {
-  if (session === undefined || session.encrypted !== true) return undefined;
-  let certificate = certificates.get(session);
-  if (certificate === undefined) {
-    const { socket } = session;
-    const shown = socket instanceof TLSSocket && socket.authorized ? socket.getPeerCertificate() : undefined;
-    certificate = shown?.raw ? shown : false;
-    certificates.set(session, certificate);
-  }
-  return certificate || undefined;
 }

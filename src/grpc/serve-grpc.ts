@@ -11,13 +11,15 @@ import { type DeviceEnvironment, deviceHandler } from './device-stream.ts';
 import { eventService } from './event-service.ts';
 import type { GrpcFact } from './facts.ts';
 import { guardHeaders, guardMessages } from './front-door.ts';
+import { registerBidi } from './grpc-js-call.ts';
 import { createHealth } from './health.ts';
 import { linkPath } from './link-proof.ts';
 import { type GrpcTls, type Listener, listen } from './listener.ts';
 import { type Mount, mountHandler, mountPath } from './mount.ts';
 import { answeredLinks, type NodeServing } from './node-service.ts';
+import { plainBidis } from './plain-bidi.ts';
 import { plainCalls } from './plain-call.ts';
-import type { BufferCall, RawCall } from './raw-call.ts';
+import type { BidiHandler, RawCall } from './raw-call.ts';
 import { reflectionServices } from './reflection.ts';
 import { sendCommandToClient } from './send-call.ts';
 import { addService, type GrpcService } from './service.ts';
@@ -107,20 +109,18 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
   };
   const server = new Server(grpcOptions);
   const calls = new Set<RawCall>();
-  const devices: DeviceEnvironment = {
-    hub,
-    authenticator,
-    clock,
-    observe,
-    firstFrameMs,
-    maxHeaderBytes,
-    openCalls: calls,
+  const bidis = new Map<string, BidiHandler>();
+  const raw = { clock, openCalls: calls, maxMessageBytes };
+  const addBidi = (path: string, handle: BidiHandler): void => {
+    registerBidi(server, path, handle, raw);
+    bidis.set(path, handle);
   };
+  const devices: DeviceEnvironment = { hub, authenticator, clock, observe, firstFrameMs, maxHeaderBytes };
   const { fullName: name, methods } = DeviceServiceDefinition;
-  registerBidi(server, `/${name}/${methods.connect.name}`, deviceHandler(devices));
+  addBidi(`/${name}/${methods.connect.name}`, deviceHandler(devices));
 
-  const links = options.nodes && answeredLinks(options.nodes, { clock, observe, firstFrameMs, openCalls: calls });
-  if (links) registerBidi(server, linkPath, links.handle);
+  const links = options.nodes && answeredLinks(options.nodes, { clock, observe, firstFrameMs });
+  if (links) addBidi(linkPath, links.handle);
 
   const served = [
     commandService(hub),
@@ -135,7 +135,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
   const environment = { authenticator, clock, observe, stallMs, maxHeaderBytes, endless };
   for (const service of [...served, health.service, ...reflectionServices(names)])
     addService(server, service, environment);
-  const mount = (one: Mount): void => registerBidi(server, mountPath(one), mountHandler(one, devices));
+  const mount = (one: Mount): void => addBidi(mountPath(one), mountHandler(one, devices));
   for (const one of mounts) mount(one);
 
   let closing: Promise<void> | undefined;
@@ -148,7 +148,8 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
     maxHeaderBytes,
     maxMessageBytes,
   });
-  guardHeaders(server, sends.take);
+  const takeBidi = plainBidis(bidis, raw);
+  guardHeaders(server, (stream, headers) => takeBidi(stream, headers) || sends.take(stream, headers));
   const listeners: Listener[] = [];
   const stop = () => Promise.all(listeners.map((listener) => listener.stop()));
   try {
@@ -216,14 +217,3 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
 
 /** Whoever was taken in the moment of the end has so long to make the call that it came for, in ms. */
 const lateCallMs = 100;
-
-function registerBidi(server: Server, path: string, handle: (call: BufferCall) => void): void {
-  const isNew = server.register(
-    path,
-    handle,
-    (bytes: Buffer) => bytes,
-    (bytes: Buffer) => bytes,
-    'bidi',
-  );
-  if (!isNew) throw new HubError('invalid-argument', `the method ${path} is served already`);
-}

@@ -12,7 +12,8 @@ import type { Clock } from '../flow/clock.ts';
 import { authenticateCall } from './access.ts';
 import { type AnyCall, Context, type OpenStream, type WithPrincipal } from './call-context.ts';
 import type { GrpcFact } from './facts.ts';
-import { forgetRequestBytes, http2StreamOf } from './raw-call.ts';
+import { forgetRequestBytes, http2StreamOf } from './grpc-js-call.ts';
+import { checkHeaderBytes, metadataBytes } from './header-limit.ts';
 import { type Method, methodsOf } from './service-methods.ts';
 import { type CallStatus, statusOfError } from './status.ts';
 
@@ -109,7 +110,7 @@ class MethodHandler {
   async #serve(call: AnyCall): Promise<{ value?: unknown; trailer?: Metadata }> {
     const { authenticator, maxHeaderBytes } = this.#environment;
     const context = new Context(call);
-    checkHeaders(call.metadata, maxHeaderBytes);
+    checkHeaderBytes(metadataBytes(call.metadata), maxHeaderBytes);
     // Early headers: they tell the caller that it has reached us, however long the first answer takes.
     if (this.#method.responseStream) call.sendMetadata(new Metadata());
     if (!this.#isOpen) context.principal = await authenticateCall(call, authenticator);
@@ -208,14 +209,6 @@ class MethodHandler {
       });
     return statusOfError(error);
   }
-}
-
-/** Throws `resource-exhausted` for more or longer headers than a call has any use for. */
-export function checkHeaders(metadata: Metadata, maxBytes: number): void {
-  let bytes = 0;
-  for (const [key, value] of Object.entries(metadata.getMap())) bytes += key.length + value.length;
-  if (bytes > maxBytes)
-    throw new HubError('resource-exhausted', `the call brings ${bytes} bytes of metadata, the limit is ${maxBytes}`);
 }
 
 function isAbort(thrown: unknown): boolean {

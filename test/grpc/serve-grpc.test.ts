@@ -1,8 +1,9 @@
+import { once } from 'node:events';
 import { constants } from 'node:http2';
-import { status } from '@grpc/grpc-js';
-import { describe, expect, test } from 'vitest';
+import { Client, credentials, status } from '@grpc/grpc-js';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { HubError } from '../../src/errors.ts';
-import { http2StreamOf } from '../../src/grpc/raw-call.ts';
+import { http2StreamOf } from '../../src/grpc/grpc-js-call.ts';
 import { decodeDown, encodeUp } from '../../src/protocol/frames.ts';
 import { authenticatorOf, principal } from './fake-hub.ts';
 import { asIs, connect, connectPath, ended, hello, helloOf, metadataOf, start } from './harness.ts';
@@ -50,6 +51,34 @@ describe('a device stream', () => {
     expect(got).toEqual(Array.from({ length: 100 }, (_, i) => i + 1));
     await taken.until(({ closed }) => closed > 0);
     expect(taken.closed).toBe(1);
+  });
+
+  test.each([
+    ['wants nothing special', {}, {}],
+    ['has a deadline', {}, { deadline: Date.now() + 3_600_000 }],
+    ['compresses its messages', { 'grpc.default_compression_algorithm': 2 }, {}],
+  ])('is served the same whether it %s', async (_, channelOptions, callOptions) => {
+    const { hub, server } = await start();
+    const client = new Client(server.addresses[0]!, credentials.createInsecure(), {
+      'grpc.use_local_subchannel_pool': 1,
+      ...channelOptions,
+    });
+    onTestFinished(() => client.close());
+    const call = client.makeBidiStreamRequest<Buffer, Buffer>(connectPath, asIs, asIs, callOptions);
+    const end = ended(call);
+    const came = once(call, 'data');
+    call.write(hello('pump-7'));
+    await hub.until(() => hub.taken.length === 1);
+    const taken = hub.taken[0]!;
+    await taken.until(({ frames }) => frames.length === 1);
+    expect(taken.frames).toEqual([helloOf('pump-7')]);
+    expect(server.load.deviceStreams).toBe(1);
+    taken.stream.send({ seq: 1, ack: 0, body: undefined });
+    expect(decodeDown((await came)[0]).seq).toBe(1);
+    call.end();
+    expect(await end).toMatchObject({ code: status.OK, details: 'OK' });
+    await taken.until(({ closed }) => closed === 1);
+    expect(server.load.deviceStreams).toBe(0);
   });
 
   test('gets its headers before its credential is known', async () => {
