@@ -10,8 +10,8 @@ import { type DeviceTls, grpcDial } from './grpc-wire.ts';
 import { http2Dial } from './http2-wire.ts';
 import type { Dial } from './hub-wire.ts';
 import type { Journal } from './journal.ts';
-import type { TokenSource } from './link.ts';
 import { memoryJournal } from './memory-journal.ts';
+import type { TokenSource } from './token-source.ts';
 
 export interface DeviceOptions {
   /** The hub: `host:port` or `unix:///path`. Of several (in a list, or with commas between) each attempt takes the next. */

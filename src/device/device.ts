@@ -3,7 +3,7 @@ import { checkForeignEventType } from '../events/channels.ts';
 import type { Clock } from '../flow/clock.ts';
 import { keepAlive } from '../flow/keep-alive.ts';
 import { type CommandCodec, encodeMessage } from '../protocol/codec.ts';
-import { DeviceEvent, type Welcome } from '../protocol/gen/signalbox/v1/device.ts';
+import { DeviceEvent } from '../protocol/gen/signalbox/v1/device.ts';
 import type { ServiceDefinition } from '../protocol/service-definition.ts';
 import { Answers } from './answers.ts';
 import type { DeviceEnd, DeviceState } from './device-state.ts';
@@ -26,7 +26,7 @@ import { Runner } from './runner.ts';
 
 /** What `connectDevice` has made of its options. */
 export interface DeviceParts {
-  readonly link: Omit<LinkOptions, 'outbox' | 'events' | 'wantTurnEnd'>;
+  readonly link: Omit<LinkOptions, 'inbox' | 'outbox' | 'wantTurnEnd' | 'onState'>;
   readonly journal: Journal;
   readonly clock: Clock;
   readonly concurrency: number;
@@ -90,19 +90,9 @@ export class Device {
     this.#link = new Link({
       ...parts.link,
       outbox: this.#outbox,
+      inbox: this.#inbox,
       wantTurnEnd,
-      events: {
-        onHello: () => {
-          this.#inbox.hold();
-          return this.#inbox.inFlight();
-        },
-        onWelcome: (welcome, attach) => this.#onWelcome(welcome, attach),
-        onLost: () => this.#inbox.release(),
-        onCommand: (command) => this.#inbox.receive(command),
-        onCancel: (commandId, reason) => this.#inbox.cancel(commandId, reason),
-        onState: (state) => this.#onState(state),
-        isBusy: () => this.#runner.running > 0 || this.#outbox.results.size > 0,
-      },
+      onState: (state) => this.#onState(state),
     });
     this.#letProcessGo = keepAlive();
     answers.restore();
@@ -205,7 +195,6 @@ export class Device {
 
   async #close(timeoutMs: number, awayMs: number): Promise<void> {
     if (this.state.kind !== 'closed') {
-      this.#link.takeNoCommands();
       this.#inbox.close();
       let letGo = (): void => undefined;
       const timeout = new Promise<void>((resolve) => {
@@ -250,14 +239,6 @@ export class Device {
     setImmediate(() => this.#inbox.pump());
   }
 
-  #onWelcome(welcome: Welcome, attach: () => void): void {
-    if (welcome.maxFrameBytes > 0) this.#outbox.maxFrameBytes = welcome.maxFrameBytes;
-    if (!welcome.resumed) this.#inbox.dropWaiting();
-    attach();
-    this.#inbox.expectHandlers();
-    this.#inbox.release();
-  }
-
   #onState(state: DeviceState): void {
     const { observe } = this.#parts;
     tell(observe, { kind: 'state-changed', state });
@@ -297,7 +278,7 @@ export class Device {
     setImmediate(() => {
       this.#willEndTurn = false;
       this.#runner.endTurn();
-      this.#link.endTurn();
+      this.#outbox.flushAck();
     });
   }
 }

@@ -47,6 +47,11 @@ export class Inbox {
     return [...ids];
   }
 
+  /** False once it is closed: the hub keeps what it sends from then on. */
+  get takesCommands(): boolean {
+    return !this.#isClosing;
+  }
+
   receive(command: DeviceCommand): void {
     const { answers, reports, maxHeld, clock } = this.#options;
     const { id } = command;
@@ -132,7 +137,7 @@ export class Inbox {
     for (const job of this.#jobs.values()) if (job.phase === 'waiting') this.#forget(job);
   }
 
-  /** Starts nothing more, and forgets what was not begun. */
+  /** Takes and starts nothing more, and forgets what was not begun. */
   close(): void {
     this.#isClosing = true;
     this.#isHeld = true;

@@ -12,5 +12,5 @@ export type { CommandContext, HandleOptions, MethodImplementation, ServiceImplem
 export type { Dial, HubWire, HubWireListener } from './hub-wire.ts';
 export type { Journal, JournalEntry } from './journal.ts';
 export type { JournalLimits } from './journal-index.ts';
-export type { TokenSource } from './link.ts';
 export { memoryJournal } from './memory-journal.ts';
+export type { TokenSource } from './token-source.ts';

@@ -441,9 +441,9 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'of two times that a drain has drawn for a device the later one counts',
-    file: 'src/device/link.ts',
-    find: 'const leastMs = hasTime ? 0 : retryAfterMs',
-    replace: 'const leastMs = hasTime && retryAfterMs < 0 ? 0 : retryAfterMs',
+    file: 'src/device/reconnect-wait.ts',
+    find: '&& announced > 0) return 0;',
+    replace: '&& announced < 0) return 0;',
     caughtBy: ['test/faults/spread.test.ts'],
   },
   {
