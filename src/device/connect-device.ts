@@ -4,7 +4,7 @@ import { HubError } from '../errors.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
 import { type Addresses, eachAddress } from '../protocol/addresses.ts';
 import { checkClientId, checkLabels } from '../protocol/checks.ts';
-import { Device } from './device.ts';
+import { Device, type DeviceParts } from './device.ts';
 import type { DeviceFact } from './facts.ts';
 import { type DeviceTls, grpcDial } from './grpc-wire.ts';
 import { http2Dial } from './http2-wire.ts';
@@ -119,7 +119,7 @@ function partsOf({
   clock = systemClock,
   random = Math.random,
   dial,
-}: DeviceOptions): ConstructorParameters<typeof Device>[0] {
+}: DeviceOptions): DeviceParts {
   const addresses = eachAddress(address);
   if (clientId !== '') checkClientId(clientId);
   checkLabels(labels);
@@ -143,13 +143,10 @@ function partsOf({
       stableAfterMs,
       observe,
     },
+    inbox: { concurrency, maxHeld: Math.max(4096, 2 * window, 2 * concurrency), handlerGraceMs },
+    outbox: { maxFrames: maxBufferedFrames, maxBytes: maxBufferedBytes },
     journal,
     clock,
-    concurrency,
-    maxHeld: Math.max(4096, 2 * window, 2 * concurrency),
-    handlerGraceMs,
-    maxBufferedFrames,
-    maxBufferedBytes,
     observe,
   };
 }

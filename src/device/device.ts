@@ -1,12 +1,11 @@
-import { HubError, toHubError } from '../errors.ts';
-import { checkForeignEventType } from '../events/channels.ts';
+import { HubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
 import { keepAlive } from '../flow/keep-alive.ts';
-import { type CommandCodec, encodeMessage } from '../protocol/codec.ts';
-import { DeviceEvent } from '../protocol/gen/signalbox/v1/device.ts';
+import type { CommandCodec } from '../protocol/codec.ts';
 import type { ServiceDefinition } from '../protocol/service-definition.ts';
 import { Answers } from './answers.ts';
 import type { DeviceEnd, DeviceState } from './device-state.ts';
+import { Events } from './events.ts';
 import { type DeviceFact, tell } from './facts.ts';
 import {
   type CommandContext,
@@ -16,29 +15,35 @@ import {
   type ServiceImplementation,
   serviceHandlers,
 } from './handlers.ts';
-import { Inbox } from './inbox.ts';
+import { Inbox, type InboxOptions } from './inbox.ts';
 import type { Job } from './job.ts';
 import type { Journal } from './journal.ts';
 import { Link, type LinkOptions } from './link.ts';
-import { Outbox } from './outbox.ts';
+import { Outbox, type OutboxOptions } from './outbox.ts';
 import { Reports } from './reports.ts';
 import { Runner } from './runner.ts';
 
 /** What `connectDevice` has made of its options. */
 export interface DeviceParts {
   readonly link: Omit<LinkOptions, 'inbox' | 'outbox' | 'wantTurnEnd' | 'onState'>;
+  readonly inbox: Pick<InboxOptions, 'concurrency' | 'maxHeld' | 'handlerGraceMs'>;
+  readonly outbox: Pick<OutboxOptions, 'maxFrames' | 'maxBytes'>;
   readonly journal: Journal;
   readonly clock: Clock;
-  readonly concurrency: number;
-  readonly maxHeld: number;
-  readonly handlerGraceMs: number;
-  readonly maxBufferedFrames: number;
-  readonly maxBufferedBytes: number;
   readonly observe: ((fact: DeviceFact) => void) | undefined;
 }
 
 /** A program's end of the hub: takes commands, tells events, and stays connected by itself. */
 export class Device {
+  /**
+   * Tells what happened here, into the channel `client.<id>`. Resolves when the hub has taken it over; until then it
+   * is kept in memory, and sent again after a loss of the stream. Nobody has to wait for it.
+   *
+   * Throws `invalid-argument` for a name or data that cannot be sent. Rejects with `resource-exhausted` when the
+   * buffer is full, and with `unavailable` when the device is closed before. Bound: it may be handed on as it is.
+   */
+  readonly emit: (name: string, data?: unknown) => Promise<void>;
+
   readonly #parts: DeviceParts;
   readonly #handlers = new Map<string, CommandHandler>();
   readonly #outbox: Outbox;
@@ -47,10 +52,9 @@ export class Device {
   readonly #inbox: Inbox;
   readonly #link: Link;
   readonly #listeners = new Set<(state: DeviceState) => void>();
-  readonly #events = new Map<number, { name: string; reject: (error: HubError) => void }>();
+  readonly #events: Events;
   readonly #letProcessGo: () => void;
   readonly #closed = Promise.withResolvers<DeviceEnd>();
-  #eventNumber = 0;
   #willEndTurn = false;
   #closing: Promise<void> | undefined;
   #onFlushed: (() => void) | undefined;
@@ -58,42 +62,33 @@ export class Device {
   /** Use `connectDevice`. */
   constructor(parts: DeviceParts) {
     this.#parts = parts;
-    const { journal, clock, concurrency, maxHeld, handlerGraceMs, observe } = parts;
+    const { journal, clock, observe } = parts;
     const wantTurnEnd = (): void => this.#wantTurnEnd();
-    this.#outbox = new Outbox({
-      maxFrames: parts.maxBufferedFrames,
-      maxBytes: parts.maxBufferedBytes,
-      onResults: (commandIds) => this.#answers.retire(commandIds),
+    const outbox = new Outbox({
+      ...parts.outbox,
+      onResults: (commandIds) => answers.retire(commandIds),
       onRoom: () => {
         reports.onRoom();
-        this.#inbox.pump();
+        inbox.pump();
       },
       onEmpty: () => this.#onFlushed?.(),
     });
-    const outbox = this.#outbox;
     const answers = new Answers({ journal, outbox, observe });
-    const reports = new Reports({ outbox, clock, emit: this.emit });
-    const onEnded = (job: Job): void => this.#inbox.ended(job);
+    const events = new Events({ outbox, clock, observe });
+    const { emit } = events;
+    const reports = new Reports({ outbox, clock, emit });
+    const onEnded = (job: Job): void => inbox.ended(job);
+    const runner = new Runner({ journal, answers, reports, clock, onEnded, wantTurnEnd, observe });
+    const handlers = this.#handlers;
+    const inbox = new Inbox({ ...parts.inbox, handlers, runner, answers, reports, outbox, clock });
+    const onState = (state: DeviceState): void => this.#onState(state);
+    this.#link = new Link({ ...parts.link, inbox, outbox, wantTurnEnd, onState });
+    this.#outbox = outbox;
     this.#answers = answers;
-    this.#runner = new Runner({ journal, answers, reports, clock, onEnded, wantTurnEnd, observe });
-    this.#inbox = new Inbox({
-      handlers: this.#handlers,
-      runner: this.#runner,
-      answers,
-      reports,
-      outbox,
-      clock,
-      concurrency,
-      maxHeld,
-      handlerGraceMs,
-    });
-    this.#link = new Link({
-      ...parts.link,
-      outbox: this.#outbox,
-      inbox: this.#inbox,
-      wantTurnEnd,
-      onState: (state) => this.#onState(state),
-    });
+    this.#events = events;
+    this.#runner = runner;
+    this.#inbox = inbox;
+    this.emit = emit;
     this.#letProcessGo = keepAlive();
     answers.restore();
     this.#link.connect();
@@ -134,48 +129,6 @@ export class Device {
   ): void {
     this.#register(new Map([[codec.type, codecHandler(codec, run, options)]]));
   }
-
-  /**
-   * Tells what happened here, into the channel `client.<id>`. Resolves when the hub has taken it over; until then it
-   * is kept in memory, and sent again after a loss of the stream. Nobody has to wait for it.
-   *
-   * Throws `invalid-argument` for a name or data that cannot be sent. Rejects with `resource-exhausted` when the
-   * buffer is full, and with `unavailable` when the device is closed before. Bound: it may be handed on as it is.
-   */
-  readonly emit = (name: string, data: unknown = null): Promise<void> => {
-    checkForeignEventType(name);
-    const body = encodeMessage(DeviceEvent, {
-      number: this.#eventNumber + 1,
-      name,
-      json: toJson(name, data),
-      atMs: this.#parts.clock.now(),
-    });
-    if (!this.#outbox.fits(body)) {
-      const { maxFrameBytes } = this.#outbox;
-      throw new HubError(
-        'invalid-argument',
-        `event "${name}" has ${body.length} bytes, the hub takes ${maxFrameBytes}`,
-      );
-    }
-    if (this.state.kind === 'closed') return this.#dropped(name, new HubError('unavailable', 'the device is closed'));
-    if (this.#outbox.isFull) {
-      const { maxBufferedFrames, maxBufferedBytes } = this.#parts;
-      const message = `event "${name}" does not fit: ${maxBufferedFrames} frames or ${maxBufferedBytes} bytes wait already`;
-      return this.#dropped(name, new HubError('resource-exhausted', message));
-    }
-    const number = ++this.#eventNumber;
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    promise.catch(() => {
-      // Told as a fact; whoever does not wait for the promise must not lose the process by it.
-    });
-    this.#events.set(number, { name, reject });
-    const onAcknowledged = (): void => {
-      this.#events.delete(number);
-      resolve();
-    };
-    this.#outbox.offer({ kind: 'event', subject: name, body, onAcknowledged });
-    return promise;
-  };
 
   /**
    * Takes no new commands (the hub keeps them), lets running handlers end, waits until results and events are
@@ -242,6 +195,7 @@ export class Device {
   #onState(state: DeviceState): void {
     const { observe } = this.#parts;
     tell(observe, { kind: 'state-changed', state });
+    if (state.kind === 'closed') this.#events.close();
     for (const listener of [...this.#listeners]) {
       try {
         listener(state);
@@ -254,22 +208,7 @@ export class Device {
     this.#listeners.clear();
     this.#inbox.close();
     this.#inbox.abort(new HubError('unavailable', 'the device is closed'));
-    for (const { name, reject } of this.#events.values()) {
-      const error = new HubError('unavailable', `the device was closed before event "${name}" was acknowledged`);
-      tell(observe, { kind: 'event-dropped', name, reason: error.message });
-      reject(error);
-    }
-    this.#events.clear();
     this.#closed.resolve(state.end);
-  }
-
-  #dropped(name: string, error: HubError): Promise<void> {
-    tell(this.#parts.observe, { kind: 'event-dropped', name, reason: error.message });
-    const promise = Promise.reject(error);
-    promise.catch(() => {
-      // As above: told as a fact.
-    });
-    return promise;
   }
 
   #wantTurnEnd(): void {
@@ -280,14 +219,5 @@ export class Device {
       this.#runner.endTurn();
       this.#outbox.flushAck();
     });
-  }
-}
-
-function toJson(name: string, data: unknown): string {
-  try {
-    return JSON.stringify(data) ?? 'null';
-  } catch (error) {
-    const { message } = toHubError(error);
-    throw new HubError('invalid-argument', `event "${name}" is not JSON: ${message}`, { cause: error });
   }
 }

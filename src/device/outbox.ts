@@ -79,6 +79,12 @@ export class Outbox {
     return this.size >= this.#options.maxFrames || this.#bytes >= this.#options.maxBytes;
   }
 
+  /** What it takes before it is full, for people. */
+  get limits(): string {
+    const { maxFrames, maxBytes } = this.#options;
+    return `${maxFrames} frames or ${maxBytes} bytes`;
+  }
+
   /** True while the wire takes less than there is. */
   get isBusy(): boolean {
     return this.#unsent.size > 0;
