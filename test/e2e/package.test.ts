@@ -30,6 +30,67 @@ console.log(JSON.stringify({
 await device.close();
 `;
 
+/** How whoever installs it tests devices and callers of their own: every tool of `signalbox/testing` at work. */
+const tests = `
+import { commandClient, StreamingCommandClient } from 'signalbox';
+import { connectDevice } from 'signalbox/device';
+import { PumpServiceDefinition } from 'signalbox/example';
+import { serve } from 'signalbox/server';
+import { fakeTransport, faultProxy, scriptedDevice, simulate, virtualClock } from 'signalbox/testing';
+
+await using server = await serve({ grpc: '127.0.0.1:0', http: false, data: ':memory:', preset: 'test' });
+
+const scripted = scriptedDevice(server.hub);
+await scripted.hello({ clientId: 'scripted' });
+const answer = commandClient(PumpServiceDefinition, { clientId: 'scripted', transport: server.hub }).stop({});
+scripted.end((await scripted.command()).id, 'failed', 'jammed', 'the shaft does not turn');
+const told = await answer.catch((error) => error.deviceCode);
+
+const fake = fakeTransport((sent) => sent.end('rejected', { code: 'locked', message: 'no' }));
+const refused = await commandClient(PumpServiceDefinition, { clientId: 'x', transport: fake }).stop({}).catch((error) => error.code);
+
+const road = await faultProxy({ target: server.grpc[0] });
+const device = await connectDevice({ address: road.address, clientId: 'far', backoff: { minMs: 1, maxMs: 10 } });
+const before = device.state.epoch;
+const back = new Promise((resolve) => device.onStateChange((state) => state.kind === 'connected' && resolve()));
+road.cutAll();
+await back;
+const counts = road.counts.cut;
+await device.close();
+await road.close();
+
+const clock = virtualClock();
+let days = 0;
+clock.after(86_400_000, () => days++);
+await clock.advance(86_400_000);
+
+const codec = { type: 't', encode: (text) => new TextEncoder().encode(text), decode: (bytes) => new TextDecoder().decode(bytes) };
+const storm = async (seed) => {
+  const done = [];
+  const { trace } = await simulate({
+    seed, devices: 1, cutEveryMs: 300, killHubEveryMs: 2000,
+    boot: (each) => each.handle(codec, (value) => void done.push(value)),
+    async run({ transport, sleep, calm }) {
+      const client = new StreamingCommandClient({ clientId: 'device-0', codec, transport });
+      for (let i = 0; i < 10; i++) {
+        void client.send('order ' + i, { whenOffline: 'queue', ttlMs: 600_000 });
+        await sleep(400);
+      }
+      calm();
+      await client.request('last', { whenOffline: 'queue', ttlMs: 600_000 });
+    },
+  });
+  return { done, trace };
+};
+const [one, again, other] = [await storm(7), await storm(7), await storm(8)];
+const isSame = (a, b) => JSON.stringify(a.trace) === JSON.stringify(b.trace);
+console.log(JSON.stringify({
+  told, refused, days, cuts: counts, wasConnected: before > 0,
+  runs: new Set(one.done).size, repeats: one.done.length - new Set(one.done).size,
+  sameSeed: isSame(one, again), otherSeed: isSame(one, other),
+}));
+`;
+
 const consumer = `
 import { HubError, type HubErrorCode } from 'signalbox';
 import { connectDevice, type Device } from 'signalbox/device';
@@ -85,6 +146,22 @@ describe('the packed package', () => {
       page: 200,
       script: 'text/javascript; charset=utf-8',
       exports: Array(5).fill('function'),
+    });
+  });
+
+  test('brings what others test their devices and callers with: proxy, fakes, clock and simulator', async () => {
+    writeFileSync(path.join(folder, 'tests.mjs'), tests);
+    const { stdout } = await inFolder(process.execPath, ['tests.mjs']);
+    expect(JSON.parse(stdout)).toEqual({
+      told: 'jammed',
+      refused: 'command-rejected',
+      days: 1,
+      cuts: 1,
+      wasConnected: true,
+      runs: 11,
+      repeats: 0,
+      sameSeed: true,
+      otherSeed: false,
     });
   });
 
