@@ -172,6 +172,30 @@ test('the same idempotency key is the same command, also over a restart; another
   await next.close();
 });
 
+test('the same idempotency key is the same command as long as ended commands are kept, and a new one afterwards', async () => {
+  const { hub, clock } = setUp({ historyMs: 600_000, heartbeatMs: 1e9 });
+  const device = scriptedDevice(hub);
+  await device.hello();
+  const idOf = async (): Promise<string> => {
+    const updates = collect(hub.send(queued({ idempotencyKey: 'order-1' })));
+    while (device.commands.length === 0) await clock.advance(1);
+    for (const { id } of device.commands) device.succeed(id);
+    return (await updates).at(-1)!.commandId;
+  };
+  const first = await idOf();
+  await clock.advance(590_000);
+  expect(await idOf()).toBe(first);
+  expect(device.commands).toHaveLength(1);
+  // It is looked for once a minute.
+  await clock.advance(71_000);
+  const updates = collect(hub.send(queued({ idempotencyKey: 'order-1' })));
+  const next = await device.command(2);
+  device.succeed(next.id);
+  expect((await updates).at(-1)).toMatchObject({ commandId: next.id, state: 'succeeded' });
+  expect(next.id).not.toBe(first);
+  await hub.close();
+});
+
 test('a full mailbox is told before acceptance, and other clients do not notice', async () => {
   const { hub } = setUp({ mailboxCommands: 3 });
   for (let i = 0; i < 3; i++) await enqueue(hub, queued());

@@ -194,6 +194,20 @@ export const mutants: readonly Mutant[] = [
     caughtBy: ['test/hub/memory-command-store.test.ts'],
   },
   {
+    name: 'an idempotency key is forgotten a second after its command has ended',
+    file: 'src/hub/sweep.ts',
+    find: 'endedBeforeMs: clock.now() - historyMs,',
+    replace: 'endedBeforeMs: clock.now() - Math.min(historyMs, 1000),',
+    caughtBy: ['test/hub/queued-commands.test.ts'],
+  },
+  {
+    name: 'a call that ends within a message ends well',
+    file: 'src/grpc/front-door.ts',
+    find: 'if (decoder.readState !== betweenMessages)',
+    replace: 'if (decoder.readState === -1)',
+    caughtBy: ['test/grpc/bad-input.test.ts'],
+  },
+  {
     name: 'a command of another tenant can be seen and cancelled',
     file: 'src/hub/inquiries.ts',
     find: 'if (pending?.command.tenant === tenant && !isHidden) return pending;',
