@@ -7,7 +7,7 @@ import { type DownFrame, decodeUp, encodeDown, type UpFrame } from '../protocol/
 import { messageRoom } from '../protocol/message-splitter.ts';
 import type { GrpcFact } from './facts.ts';
 import { checkHeaderBytes } from './header-limit.ts';
-import type { BidiHandler, Opening, RawCall } from './raw-call.ts';
+import type { BidiHandler, Opening, RawCall, RawCallListener } from './raw-call.ts';
 import { statusOfError } from './status.ts';
 
 /** What takes over device streams: the hub. */
@@ -31,8 +31,13 @@ export interface FrameCodec {
   open?(): readonly UpFrame[];
   /** The frames that a message means: one, none, or several. Throws on bytes that are none. */
   up(bytes: Buffer): readonly UpFrame[] | UpFrame;
-  /** The bytes of a frame behind `messageRoom` free ones; undefined for one that this kind of call does not carry. `answer` speaks for the device. */
-  down(frame: DownFrame, answer: (frame: UpFrame) => void): Buffer | undefined;
+  /** The bytes of a frame behind `messageRoom` free ones; undefined for one that this kind of call does not carry. */
+  down(frame: DownFrame, device: Spokesman): Buffer | undefined;
+}
+
+/** Speaks for a device. */
+export interface Spokesman {
+  answer(frame: UpFrame): void;
 }
 
 /** Frames as they are in `device.proto`. */
@@ -70,7 +75,8 @@ export function deviceHandler(
   };
 }
 
-class GrpcDeviceStream implements DeviceStream {
+/** One of very many: it is its own listener, without closures. */
+class GrpcDeviceStream implements DeviceStream, RawCallListener, Spokesman {
   readonly peer: string;
   readonly #call: RawCall;
   readonly #codec: FrameCodec;
@@ -95,14 +101,7 @@ class GrpcDeviceStream implements DeviceStream {
     const first = this.#codec.open?.() ?? [];
     if (first.length > 0) this.#firstFrameCame();
     for (const frame of first) this.#guard(() => listener.onFrame(frame));
-    this.#call.listen({
-      onMessage: (bytes) => this.#onMessage(bytes),
-      onWritable: () => this.#guard(() => listener.onWritable()),
-      onClosed: () => {
-        this.#letGoOfFirstFrame?.();
-        this.#guard(() => listener.onClosed());
-      },
-    });
+    this.#call.listen(this);
   }
 
   #firstFrameCame(): void {
@@ -111,7 +110,7 @@ class GrpcDeviceStream implements DeviceStream {
   }
 
   send(frame: DownFrame): boolean {
-    const bytes = this.#codec.down(frame, this.#answer);
+    const bytes = this.#codec.down(frame, this);
     return bytes === undefined || this.#call.write(bytes);
   }
 
@@ -123,7 +122,7 @@ class GrpcDeviceStream implements DeviceStream {
     this.#call.reset();
   }
 
-  #onMessage(bytes: Buffer): void {
+  onMessage(bytes: Buffer): void {
     this.#firstFrameCame();
     const listener = this.#listener!;
     let frames: readonly UpFrame[] | UpFrame;
@@ -142,14 +141,23 @@ class GrpcDeviceStream implements DeviceStream {
     }
   }
 
-  // Never from within send(): the hub does not expect an answer before its own call is over.
-  readonly #answer = (frame: UpFrame): void => {
+  onWritable(): void {
+    this.#guard(() => this.#listener?.onWritable());
+  }
+
+  onClosed(): void {
+    this.#letGoOfFirstFrame?.();
+    this.#guard(() => this.#listener?.onClosed());
+  }
+
+  /** Never from within send(): the hub does not expect an answer before its own call is over. */
+  answer(frame: UpFrame): void {
     process.nextTick(() => {
       if (!this.#call.isClosed) this.#guard(() => this.#listener?.onFrame(frame));
     });
-  };
+  }
 
-  /** A fault of ours in one stream costs that stream and nothing else. (`#onMessage` does the same without a function.) */
+  /** A fault of ours in one stream costs that stream and nothing else. (`onMessage` does the same without a function.) */
   #guard(run: () => void): void {
     try {
       run();

@@ -44,6 +44,8 @@ export interface Listener {
   empty(): Promise<void>;
 }
 
+const ignore = (): void => undefined;
+
 /** Whoever connects faster than this many can be taken is not waited for. */
 const maxTurns = 1_000;
 
@@ -63,9 +65,16 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
 
   const admit = (socket: Socket): void => {
     // Over TLS this is not the socket of 'connection' below, but the one above it.
-    socket.on('error', () => undefined);
+    socket.on('error', ignore);
     awaitPreface(socket, options);
   };
+  // One function for all of them: there are many, and they stay for long.
+  function gone(this: Socket): void {
+    sockets.delete(this);
+    if (sockets.size > 0) return;
+    for (const tell of emptied) tell();
+    emptied.clear();
+  }
   const server: Server =
     options.tls !== undefined && where.kind === 'tcp'
       ? createTlsServer(tlsOptions(options.tls, options.prefaceMs), admit)
@@ -77,13 +86,8 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
     sockets.add(socket);
     socket.setNoDelay(true);
     // A connection that breaks is no news: its streams tell what it means.
-    socket.on('error', () => undefined);
-    socket.once('close', () => {
-      sockets.delete(socket);
-      if (sockets.size > 0) return;
-      for (const tell of emptied) tell();
-      emptied.clear();
-    });
+    socket.on('error', ignore);
+    socket.on('close', gone);
   });
   server.on('drop', (data) => {
     refuse(options, `${data?.remoteAddress}:${data?.remotePort}`, 'too-many', `${options.maxConnections} are open`);

@@ -14,7 +14,7 @@ import {
   type ResponseOf,
   type ServiceDefinition,
 } from '../protocol/service-definition.ts';
-import { type DeviceEnvironment, deviceHandler, type FrameCodec } from './device-stream.ts';
+import { type DeviceEnvironment, deviceHandler, type FrameCodec, type Spokesman } from './device-stream.ts';
 import type { BidiHandler } from './raw-call.ts';
 
 /** Who a mounted stream's device is. */
@@ -146,7 +146,7 @@ class MountedFrames implements FrameCodec {
     ];
   }
 
-  down(frame: DownFrame, answer: (frame: UpFrame) => void): Buffer | undefined {
+  down(frame: DownFrame, device: Spokesman): Buffer | undefined {
     if (frame.seq > this.#lastReceived) this.#lastReceived = frame.seq;
     switch (frame.body?.$case) {
       case 'command': {
@@ -156,7 +156,7 @@ class MountedFrames implements FrameCodec {
         return withMessageRoom(bytes);
       }
       case 'ping':
-        answer(this.#unnumbered({ $case: 'pong', value: { nonce: frame.body.value.nonce } }));
+        device.answer(this.#unnumbered({ $case: 'pong', value: { nonce: frame.body.value.nonce } }));
         return undefined;
       case 'cancel':
       case 'pong':

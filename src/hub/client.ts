@@ -1,6 +1,7 @@
 import { channelKey, clientChannel } from '../events/channels.ts';
 import { StepChannel } from '../events/event-log.ts';
 import { Deque } from '../flow/deque.ts';
+import { RareSet } from '../flow/rare-set.ts';
 import type { Arrival } from './arrival.ts';
 import type { ClientInfo } from './client-info.ts';
 import type { Mailbox, MailboxOwner } from './mailbox.ts';
@@ -26,7 +27,7 @@ export class Client implements SessionOwner, MailboxOwner {
   readonly #host: ClientHost;
   session: Session | undefined;
   /** Hellos that wait for a claim, or for what comes with it. */
-  readonly arriving = new Set<Arrival>();
+  readonly arriving = new RareSet<Arrival>();
   /** Another hub has held it since, with this epoch. */
   lostToEpoch = 0;
   /** Of the newest session; kept a while after it was lost, for a resume. */
@@ -39,7 +40,7 @@ export class Client implements SessionOwner, MailboxOwner {
   lastSeenAtMs: number | undefined;
   roundTripMs: number | undefined;
   /** Monotonic times of takeovers by another program, newest last. */
-  takeovers: number[] = [];
+  takeovers: readonly number[] = none;
   /** Written to the device, without result. In the order of writing. */
   readonly inFlight = new Deque<PendingCommand>();
   /** Written in an earlier session, to be written again before anything else. */
@@ -49,7 +50,7 @@ export class Client implements SessionOwner, MailboxOwner {
   /** The stored commands; undefined in a hub without a store. */
   readonly mailbox: Mailbox | undefined;
   /** Sends that wait for this client to connect. */
-  readonly awaiting = new Set<() => void>();
+  readonly awaiting = new RareSet<() => void>();
 
   constructor(tenant: string, id: string, host: ClientHost, mailbox: ((client: Client) => Mailbox) | undefined) {
     this.tenant = tenant;
@@ -196,6 +197,8 @@ export class Client implements SessionOwner, MailboxOwner {
     }
   }
 }
+
+const none: readonly number[] = [];
 
 /** Whether a stored command is to go to its device, and is not on its way. */
 const isLeft = (pending: PendingCommand): boolean =>

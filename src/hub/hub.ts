@@ -84,10 +84,12 @@ export class Hub implements CommandTransport {
       this.#sweep = new Sweep(settings.commands, this.#life, settings, failed);
     }
     const mailboxes = this.#mailboxes;
-    this.#directory = new ClientTable(settings.rememberedClients, (tenant, id) => {
-      const host = { node: settings.node, write: this.#write };
-      return new Client(tenant, id, host, mailboxes && ((client) => new Mailbox(client, mailboxes)));
-    });
+    const host = { node: settings.node, write: this.#write };
+    const mailboxOf = mailboxes && ((client: Client) => new Mailbox(client, mailboxes));
+    this.#directory = new ClientTable(
+      settings.rememberedClients,
+      (tenant, id) => new Client(tenant, id, host, mailboxOf),
+    );
     this.#inquiries = new Inquiries(settings, this.#life, this.#directory);
     this.#reports = new Reports(settings, this.#life, this.#publisher, this.#wheel);
     this.#acknowledgements = new Acknowledgements(settings.clock);

@@ -1,3 +1,5 @@
+import { RareSet } from '../flow/rare-set.ts';
+
 /**
  * Numbers of the frames from one device: which ones have come, and up to which the hub has taken over everything
  * (results and events are taken over only once they are kept). Only that number is acknowledged.
@@ -6,7 +8,7 @@ export class Intake {
   #received = 0;
   #taken = 0;
   /** Taken over, while an earlier one is not yet. */
-  readonly #ahead = new Set<number>();
+  readonly #ahead = new RareSet<number>();
 
   /** Highest number received without a hole. */
   get received(): number {

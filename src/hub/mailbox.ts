@@ -51,15 +51,11 @@ export class Mailbox {
   #isBroken = false;
   /** Counts the times that it went back, so that a page that was asked for before one is not taken for the present. */
   #generation = 0;
-  readonly #retry: Alarm;
+  #retry: Alarm | undefined;
 
   constructor(owner: MailboxOwner, host: MailboxHost) {
     this.#owner = owner;
     this.#host = host;
-    this.#retry = new Alarm(() => {
-      this.#isBroken = false;
-      this.#owner.pump();
-    });
   }
 
   get first(): PendingCommand | undefined {
@@ -215,6 +211,10 @@ export class Mailbox {
 
   #broke(operation: string, cause: unknown): void {
     this.#isBroken = true;
+    this.#retry ??= new Alarm(() => {
+      this.#isBroken = false;
+      this.#owner.pump();
+    });
     this.#host.wheel.set(this.#retry, retryMs);
     this.#host.failed(operation, cause);
     this.#owner.pump();

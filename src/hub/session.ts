@@ -1,3 +1,4 @@
+import { RareSet } from '../flow/rare-set.ts';
 import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
 import type { DownBody, UpBody, UpFrame } from '../protocol/frames.ts';
 import type { Hello } from '../protocol/gen/signalbox/v1/device.ts';
@@ -76,7 +77,7 @@ export class Session extends Alarm implements DeviceStreamListener {
   readonly #host: SessionHost;
   #phase: 'greeting' | 'claiming' | 'open' | 'closed' = 'greeting';
   /** Came while the hub was asking whether it may have the client. */
-  #early: UpFrame[] = [];
+  #early: UpFrame[] | undefined;
   #isWritable = true;
   #lastHeardAt: number;
   #pingSentAt: number | undefined;
@@ -96,7 +97,7 @@ export class Session extends Alarm implements DeviceStreamListener {
   /** In which batches of acknowledgements it is. */
   owes = 0;
   /** Ids from the hello: the device has begun these and will tell their result. Without those that it has told. */
-  begun = new Set<string>();
+  begun = new RareSet<string>();
 
   constructor(stream: DeviceStream, identity: DeviceIdentity, host: SessionHost) {
     super();
@@ -128,8 +129,8 @@ export class Session extends Alarm implements DeviceStreamListener {
 
   /** Takes what came while the hub was asking; to be called once the session is open and its device welcome. */
   catchUp(): void {
-    const early = this.#early;
-    this.#early = [];
+    const early = this.#early ?? [];
+    this.#early = undefined;
     for (const frame of early) this.onFrame(frame);
   }
 
@@ -145,7 +146,7 @@ export class Session extends Alarm implements DeviceStreamListener {
     this.epoch = epoch;
     this.journalId = hello.journalId;
     this.window = window;
-    this.begun = new Set(hello.inFlight);
+    this.begun = new RareSet(hello.inFlight);
     const { heartbeatMs, ping } = this.#host.settings;
     if (ping === 'off') this.#host.wheel.clear(this);
     else this.#host.wheel.set(this, heartbeatMs);
@@ -160,7 +161,7 @@ export class Session extends Alarm implements DeviceStreamListener {
     }
   }
 
-  #onClosed: () => void = () => undefined;
+  #onClosed: (() => void) | undefined;
 
   /** Writes one frame with the newest acknowledgement. `seq` 0 for frames that may be lost. */
   send(seq: number, body: DownBody | undefined): void {
@@ -213,6 +214,7 @@ export class Session extends Alarm implements DeviceStreamListener {
       return;
     }
     if (this.#phase === 'claiming') {
+      this.#early ??= [];
       if (this.#early.length < maxEarlyFrames) this.#early.push(frame);
       else this.#breach(`${maxEarlyFrames} frames came before the welcome`);
       return;
@@ -385,7 +387,7 @@ export class Session extends Alarm implements DeviceStreamListener {
     this.#phase = 'closed';
     this.#host.wheel.clear(this);
     if (this.#second) this.#host.wheel.clear(this.#second);
-    this.#onClosed();
+    this.#onClosed?.();
     this.#host.closed(this, wasOpen, reason, message);
   }
 }
