@@ -28,8 +28,8 @@ export class AcknowledgedEntries {
   readonly #maxResultBytes: number;
   // By age: entry number n is in slot n % slots.
   #slots = leastSlots;
-  #pages: (Uint8Array | undefined)[] = new Array<undefined>(leastSlots).fill(undefined);
-  #large: (Uint8Array | undefined)[] = new Array<undefined>(leastSlots).fill(undefined);
+  readonly #pages: (Uint8Array | undefined)[] = [];
+  readonly #large: (Uint8Array | undefined)[] = [];
   #offsets = new Int32Array(leastSlots);
   #hashes = new Int32Array(leastSlots);
   /** Bytes of the result that is kept; -1 for none. */
@@ -150,34 +150,27 @@ export class AcknowledgedEntries {
     return at;
   }
 
-  /** Doubles the room. */
+  /** Doubles the room; each entry keeps its slot, as none is forgotten before there is room for all that are kept. */
   #widen(): void {
-    const { length } = this.#pages;
-    const inOrder = Array.from({ length }, (_, i) => (this.#oldest + i) % length);
-    const isNewest = new Set(this.#table);
-    const wider = (old: Int32Array) => {
-      const ints = new Int32Array(2 * length);
-      for (const [i, slot] of inOrder.entries()) ints[i] = old[slot]!;
-      return ints;
-    };
-    const none = new Array<undefined>(length).fill(undefined);
-    this.#pages = [...inOrder.map((slot) => this.#pages[slot]), ...none];
-    this.#large = [...inOrder.map((slot) => this.#large[slot]), ...none];
-    this.#offsets = wider(this.#offsets);
-    this.#hashes = wider(this.#hashes);
-    this.#weights = wider(this.#weights);
-    this.#slots = 2 * length;
-    this.#table = new Int32Array(4 * length);
-    for (const [i, slot] of inOrder.entries()) {
-      if (!isNewest.has(slot + 1)) continue;
-      let at = this.#home(this.#hashes[i]!);
+    this.#slots *= 2;
+    this.#offsets = widened(this.#offsets);
+    this.#hashes = widened(this.#hashes);
+    this.#weights = widened(this.#weights);
+    const entries = this.#table;
+    this.#table = new Int32Array(2 * entries.length);
+    for (const entry of entries) {
+      if (entry === 0) continue;
+      let at = this.#home(this.#hashes[entry - 1]!);
       while (this.#table[at] !== 0) at = (at + 1) & (this.#table.length - 1);
-      this.#table[at] = i + 1;
+      this.#table[at] = entry;
     }
-    this.#answered -= this.#oldest;
-    this.#next -= this.#oldest;
-    this.#oldest = 0;
   }
+}
+
+function widened(old: Int32Array): Int32Array<ArrayBuffer> {
+  const ints = new Int32Array(2 * old.length);
+  ints.set(old);
+  return ints;
 }
 
 /** The end of what was written; 0 where there is no room. */
@@ -191,9 +184,13 @@ function pack(page: Uint8Array, at: number, name: string, idempotent: boolean, r
 
 // Our hubs' ids are plain; what another one makes up is written as the bytes of its UTF-8, behind a mark.
 const mark = '\u00ff';
-// biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII
-const plain = /^[\x00-\x7f]*$/;
 
-const nameOf = (id: string): string => (plain.test(id) ? id : mark + Buffer.from(id).toString('latin1'));
+const nameOf = (id: string): string => (isPlain(id) ? id : mark + Buffer.from(id).toString('latin1'));
+
+function isPlain(id: string): boolean {
+  let all = 0;
+  for (let i = 0; i < id.length; i++) all |= id.charCodeAt(i);
+  return all < 0x80;
+}
 
 const idOf = (name: string): string => (name.startsWith(mark) ? Buffer.from(name.slice(1), 'latin1').toString() : name);

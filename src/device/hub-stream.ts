@@ -142,15 +142,17 @@ export class HubStream {
   #onFrame(bytes: Buffer): void {
     if (this.#isOver) return;
     this.#heardAt = this.#options.clock.monotonic();
+    const { outbox, wantTurnEnd } = this.#options;
     try {
       this.#take(decodeDown(bytes));
+      if (outbox.owesAck) wantTurnEnd();
     } catch (error) {
       this.#breakOff(toHubError(error));
     }
   }
 
   #take(frame: DownFrame): void {
-    const { inbox, outbox, wantTurnEnd } = this.#options;
+    const { inbox, outbox } = this.#options;
     const { body, seq, ack } = frame;
     if (!this.#isWelcome) {
       if (body?.$case === 'welcome') this.#onWelcome(body.value);
@@ -161,7 +163,6 @@ export class HubStream {
     if (ack > 0) outbox.acknowledge(ack);
     if (body?.$case === 'command' && !inbox.takesCommands) this.#isDeaf = true;
     if (seq > 0) {
-      wantTurnEnd();
       if (seq <= this.#lastSeq) {
         if (!this.#isDeaf) outbox.receiveAgain();
         return;

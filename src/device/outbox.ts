@@ -125,6 +125,11 @@ export class Outbox {
     this.#owesAck = true;
   }
 
+  /** Whether an acknowledgement is owed that no frame has carried. */
+  get owesAck(): boolean {
+    return this.#owesAck;
+  }
+
   /** Sends a bare acknowledgement if one is owed that no other frame has carried. */
   flushAck(): void {
     if (!this.#owesAck || !this.#isWritable || !this.#send) return;

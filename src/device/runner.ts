@@ -25,7 +25,7 @@ export interface RunnerOptions {
 /** Runs commands: each is written into the journal, handed to its handler, and answered however that ends. */
 export class Runner {
   readonly #options: RunnerOptions;
-  /** Begun in this turn of the event loop. */
+  /** Begun in this turn of the event loop, and not ended at once. */
   #newJobs: Job[] = [];
   #running = 0;
   #onIdle: (() => void) | undefined;
@@ -110,16 +110,16 @@ export class Runner {
       this.#endStopped(job, job.stop);
       return;
     }
-    this.#newJobs.push(job);
-    this.#options.wantTurnEnd();
     try {
       const answer = handler(job.command.payload?.value ?? new Uint8Array(), job);
-      if (isPromise(answer))
+      if (isPromise(answer)) {
         answer.then(
           (payload) => this.#succeed(job, payload),
           (error: unknown) => this.#fail(job, error),
         );
-      else this.#succeed(job, answer);
+        this.#newJobs.push(job);
+        this.#options.wantTurnEnd();
+      } else this.#succeed(job, answer);
     } catch (error) {
       this.#fail(job, error);
     }
