@@ -176,6 +176,7 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
           limits: {
             maxMessageBytes: resolved.maxMessageBytes + 64 * 1024,
             maxConnections: resolved.maxConnections,
+            stallMs: resolved.stallMs,
           },
           mounts: extras.mounts,
           observe,
@@ -198,6 +199,7 @@ export async function serve(options: ServeOptions = {}, extras: ServeExtras = {}
             bodyBytes: Math.max(1024 * 1024, resolved.maxMessageBytes) * 1.5, // base64 takes a third more
             keepaliveMs: resolved.sseKeepaliveMs,
             idleLimitMs: resolved.sseIdleLimitMs,
+            stallMs: resolved.stallMs,
           },
           leases,
           tasks,

@@ -145,14 +145,22 @@ export class EventTable {
     return this.#lastFrom.get(channel, producer) ?? 0;
   }
 
-  /** Events after one (epoch, seq) and before another. */
+  /** Events after one (epoch, seq) and before another: the first of them that together have `maxBytes` of data, about. */
   read(
     channel: string,
     after: { readonly epoch: number; readonly seq: number },
     before: { readonly epoch: number; readonly seq: number },
     limit: number,
+    maxBytes: number,
   ): ReadRow[] {
-    return this.#read.all(channel, after.epoch, after.seq, before.epoch, before.seq, limit);
+    const rows: ReadRow[] = [];
+    let bytes = 0;
+    for (const row of this.#read.iterate(channel, after.epoch, after.seq, before.epoch, before.seq, limit)) {
+      rows.push(row);
+      bytes += row[4].length;
+      if (bytes >= maxBytes) break;
+    }
+    return rows;
   }
 
   /** Drops at most about `slice` events beyond the limits. Returns how many; 0: nothing is left to do. */

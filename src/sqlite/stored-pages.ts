@@ -6,8 +6,12 @@ import type { StoreThread } from './store-thread.ts';
 
 /** Fewest events read from the disk at once. */
 const minRead = 200;
+/** Bytes of data read at once, about: who reads large events, and is slow, must not hold many of them. */
+const readBytes = 256 * 1024;
 /** Pages remembered: after a restart a thousand watchers ask for the same ones. */
 const rememberedPages = 256;
+/** The same in bytes, about. */
+const rememberedBytes = 16 * 1024 * 1024;
 
 const restarted: EventGap = { kind: 'reset', reason: 'restarted' };
 
@@ -18,7 +22,8 @@ const restarted: EventGap = { kind: 'reset', reason: 'restarted' };
 export class StoredPages {
   readonly #thread: StoreThread;
   readonly #tail: EventTail;
-  readonly #pages = new Map<string, EventPage>();
+  readonly #pages = new Map<string, { readonly page: EventPage; readonly bytes: number }>();
+  #bytes = 0;
   readonly #reading = new Map<string, Promise<EventPage>>();
 
   constructor(thread: StoreThread, tail: EventTail) {
@@ -28,8 +33,8 @@ export class StoredPages {
 
   read(channel: string, after: Position, limit: number): EventPage | Promise<EventPage> {
     const key = pageKey(channel, after);
-    const page = this.#pages.get(key);
-    if (page) return shortened(page, limit);
+    const known = this.#pages.get(key);
+    if (known) return shortened(known.page, limit);
     const readKey = `${key}/${limit}`;
     let reading = this.#reading.get(readKey);
     if (!reading) {
@@ -42,12 +47,13 @@ export class StoredPages {
   /** What was read before may have been dropped since. */
   forget(): void {
     this.#pages.clear();
+    this.#bytes = 0;
   }
 
   async #load(channel: string, after: Position, limit: number): Promise<EventPage> {
     const count = Math.max(limit, minRead);
     const before = { epoch: this.#tail.epoch, seq: this.#tail.oldest(channel) };
-    const rows = await this.#thread.call('readEvents', [channel, after, before, count]);
+    const rows = await this.#thread.call('readEvents', [channel, after, before, count, readBytes]);
     const pages = this.#chain(channel, after, rows, limit);
     let place = after;
     for (const page of pages) {
@@ -116,14 +122,25 @@ export class StoredPages {
   }
 
   #remember(key: string, page: EventPage): void {
-    this.#pages.delete(key);
-    this.#pages.set(key, page);
-    if (this.#pages.size <= rememberedPages) return;
+    this.#drop(key);
+    const bytes = weightOf(page);
+    this.#pages.set(key, { page, bytes });
+    this.#bytes += bytes;
     for (const oldest of this.#pages.keys()) {
-      this.#pages.delete(oldest);
-      break;
+      if (this.#pages.size <= rememberedPages && this.#bytes <= rememberedBytes) break;
+      this.#drop(oldest);
     }
   }
+
+  #drop(key: string): void {
+    this.#bytes -= this.#pages.get(key)?.bytes ?? 0;
+    this.#pages.delete(key);
+  }
+}
+
+/** Bytes that a page may come to hold: its data, and the JSON and the frame that are made of each event when it is first given. */
+function weightOf({ events }: EventPage): number {
+  return events.reduce((bytes, event) => bytes + 3 * event.dataJson().length + 400, 0);
 }
 
 const pageKey = (channel: string, { epoch, seq }: Position): string => `${channel} ${epoch}.${seq}`;

@@ -190,6 +190,16 @@ test('calls beyond what may wait for the disk are refused with a time to come ba
   expect((await readAll(log, 't/a')).numbers).toHaveLength(10);
 });
 
+test('of large events only a few are read from the disk at once, and nothing is missing', async () => {
+  const { log } = await openStore(':memory:', { memory: { ringEvents: 2 } });
+  const text = 'x'.repeat(100_000);
+  const count = 60;
+  for (let i = 1; i <= count; i++) await log.append('t/a', newEvent(i, { durable: true, data: { n: i, text } }));
+  const page = await log.read('t/a', start, 256);
+  expect(page.events.length).toBeLessThan(5);
+  expect((await readAll(log, 't/a')).numbers).toEqual(Array.from({ length: count }, (_, i) => i + 1));
+});
+
 test('durable events beyond the limits are dropped in the background, and their readers told', async () => {
   const limits: [string, object, (numbers: number[]) => void][] = [
     ['count', { maxEvents: 10 }, (numbers) => expect(numbers).toEqual(last(10))],

@@ -3,7 +3,7 @@ import { toHubError } from '../../errors.ts';
 import type { EventLog, EventPage, LogEvent, Position } from '../../events/event-log.ts';
 import type { Clock } from '../../flow/clock.ts';
 import type { Batch } from './batch.ts';
-import { Feed } from './feed.ts';
+import { Feed, type Found } from './feed.ts';
 import { type Stretch, stretchOf } from './stretch.ts';
 import { Place, type Watcher } from './watcher.ts';
 
@@ -68,11 +68,12 @@ export class FanOut {
     }
   }
 
-  /** Stops serving it; its places are kept. */
+  /** Stops serving it; its places are kept, and nothing that was read for them. */
   stop(watcher: Watcher): void {
     for (const place of watcher.places) {
       place.feed.live.delete(place);
       place.feed.lagging.delete(place);
+      place.found = undefined;
     }
   }
 
@@ -155,7 +156,11 @@ export class FanOut {
   /** Reads once for all who stand at the head of a channel. */
   *#advance(feed: Channel): Generator<void> {
     const page = this.#pageAfter(feed, feed, feed.head);
-    if (page === undefined || (page.events.length === 0 && page.gap === undefined)) return;
+    if (page === undefined) return;
+    if (page.events.length === 0 && page.gap === undefined) {
+      feed.found = undefined;
+      return;
+    }
     const stretch = this.#stretch(feed, feed, page);
     feed.head = stretch.next;
     if (!stretch.atEnd) {
@@ -234,19 +239,25 @@ export class FanOut {
     const gap = page.gap?.kind === 'reset' && reader.isResetTold ? undefined : page.gap;
     // Until the position has reached this epoch, every page from before it begins with the same reset.
     reader.isResetTold = page.next.epoch !== log.epoch && (reader.isResetTold || page.gap?.kind === 'reset');
-    return stretchOf(page, gap, { channel: feed.key, cursorAt: feed.cursorAt, rewrite });
+    const stretch = stretchOf(page, gap, { channel: feed.key, cursorAt: feed.cursorAt, rewrite });
+    // What was read from disk and does not fit is given next, not read again.
+    if (reader.found !== undefined) reader.found = restOf(reader.found, stretch);
+    return stretch;
   }
 
-  /** The page after a position; undefined while it is being read: then the feed is woken when it is there. */
+  /**
+   * The page after a position; undefined while it is being read: then the feed is woken when it is there. What came from
+   * disk stays with its reader until `#stretch` has taken it all.
+   */
   #pageAfter(feed: Channel, reader: Channel | Place, after: Position): EventPage | undefined {
     if (reader.isReading) return undefined;
     const { found } = reader;
-    reader.found = undefined;
     if (found !== undefined && found.after === after) {
       // What became visible while the disk was read may be missing in it.
       if (found.wakes !== feed.wakes) this.#woken.add(feed);
       return found.page;
     }
+    reader.found = undefined;
     try {
       const page = this.#options.log.read(feed.key, after, pageLimit);
       if (!isPromise(page)) return page;
@@ -256,7 +267,8 @@ export class FanOut {
         (read) => {
           reader.isReading = false;
           feed.isFailing = false;
-          reader.found = { page: read, after, wakes };
+          // It may be parked by now.
+          if (reader === feed || feed.lagging.has(reader as Place)) reader.found = { page: read, after, wakes };
           this.#wake(feed);
         },
         (error: unknown) => {
@@ -287,6 +299,12 @@ export class FanOut {
     const watchers = new Set([...feed.live, ...feed.lagging].map(({ watcher }) => watcher));
     this.#options.onReadFailed(feed.key, error, [...watchers]);
   }
+}
+
+/** What is left of a page behind its first stretch. */
+function restOf({ page, wakes }: Found, { items, next }: Stretch): Found | undefined {
+  const events = page.events.slice(items.filter(({ event }) => event !== undefined).length);
+  return events.length === 0 ? undefined : { page: { events, next: page.next, atEnd: page.atEnd }, after: next, wakes };
 }
 
 function isPromise<T>(value: T | Promise<T>): value is Promise<T> {

@@ -31,7 +31,7 @@ export class Feed<P> {
   }
 }
 
-/** What a read from disk brought: the page after a position, and how often the feed was woken before it. */
+/** What a read from disk brought, and is not given yet: the page after a position, and how often the feed was woken before it. */
 export interface Found {
   readonly page: EventPage;
   readonly after: Position;
