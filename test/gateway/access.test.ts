@@ -78,6 +78,27 @@ test('who may send may watch what becomes of it, others of its tenant may not, o
   expect((await get('eve', '/events')).status).toBe(404);
 });
 
+test("a place in another user's channel is no place in one's own: it is told as a reset, and shows nothing of the other", async () => {
+  await using at = await rig({ authenticator });
+  at.append('user.bob', 'secret', 1);
+  const theirs = await watch(`${at.url}/v1/events?channel=user.bob`, { headers: as('root') });
+  const { id } = (await theirs.next())!;
+  theirs.leave();
+  at.append('user.bob', 'secret', 2);
+  at.append('user.ann', 'own', 3);
+  const headers = { ...as('ann'), 'last-event-id': id };
+  expect((await fetch(`${at.url}/v1/events?channel=user.bob`, { headers })).status).toBe(403);
+  const ann = await watch(`${at.url}/v1/events?channel=user.ann`, { headers });
+  const [reset, own] = [await ann.event(), await ann.event()];
+  expect([reset.name, own.name, JSON.parse(own.data)]).toMatchObject([
+    'hub.reset',
+    'own',
+    { channel: 'user.ann', data: 3 },
+  ]);
+  expect(at.gateway.openStreams).toBe(1);
+  ann.leave();
+});
+
 test('a ticket opens one stream, once; and opens nothing else', async () => {
   await using at = await rig({ authenticator });
   const issued = await fetch(`${at.url}/v1/tickets`, { method: 'POST', headers: as('ann') });

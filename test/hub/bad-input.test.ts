@@ -339,7 +339,7 @@ row(
   'invalid-argument: event "temperature" has no number',
 );
 for (const [when, atMs] of [
-  ['1970', 0],
+  ['1970', 1000],
   ['9999', 253_402_300_799_000],
 ] as const)
   row(

@@ -1,4 +1,14 @@
-import { mkdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import Sqlite from 'better-sqlite3';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -17,6 +27,7 @@ let working: SqliteStore;
 let kept = 0;
 
 beforeAll(async () => {
+  chmodSync(folder, 0o711); // somebody else has to get into what is below it
   working = await openSqlite({ directory: healthy });
 });
 afterAll(async () => {
@@ -44,8 +55,17 @@ const ours = (path: string): void =>
   });
 const held = new Set<Sqlite.Database>();
 
+interface Bad {
+  readonly name: string;
+  readonly make: (path: string) => void;
+  readonly says: string;
+  readonly busyTimeoutMs?: number;
+  /** Modes of the directory and of what is in it; it is opened by somebody who is not root. */
+  readonly modes?: readonly [directory: number, file: number];
+}
+
 /** What is found where the database should be, and what is said of it. */
-const catalogue: { name: string; make: (path: string) => void; says: string; busyTimeoutMs?: number }[] = [
+const catalogue: Bad[] = [
   {
     name: 'text',
     make: (path) => writeFileSync(path, 'Dear diary, '.repeat(1000)),
@@ -99,6 +119,12 @@ const catalogue: { name: string; make: (path: string) => void; says: string; bus
     says: '<file> is locked by another program: close it there',
   },
   {
+    name: 'a directory that may only be read',
+    make: ours,
+    modes: [0o500, 0o600],
+    says: '<directory>/signalbox.lock cannot be written (EACCES): this user needs write permission for the directory and its files',
+  },
+  {
     name: 'the first page of a database',
     make: (path) => {
       ours(path);
@@ -139,14 +165,34 @@ const catalogue: { name: string; make: (path: string) => void; says: string; bus
   },
 ];
 
+const somebody = 65_534;
+const isRoot = process.geteuid?.() === 0;
+
+/** Opens it; with `modes` as somebody who may do no more than they say, which root could. */
+async function opening(options: { directory: string; busyTimeoutMs: number | undefined }, modes: Bad['modes']) {
+  if (!modes) return openSqlite(options);
+  const all = [options.directory, ...readdirSync(options.directory).map((name) => join(options.directory, name))];
+  for (const [at, path] of all.entries()) {
+    if (isRoot) chownSync(path, somebody, somebody);
+    chmodSync(path, modes[at === 0 ? 0 : 1]);
+  }
+  if (isRoot) process.seteuid!(somebody);
+  try {
+    return await openSqlite(options);
+  } finally {
+    if (isRoot) process.seteuid!(0);
+    for (const path of all) chmodSync(path, 0o700);
+  }
+}
+
 let directories = 0;
-async function answer({ make, busyTimeoutMs }: (typeof catalogue)[number]): Promise<string> {
+async function answer({ make, busyTimeoutMs, modes }: Bad): Promise<string> {
   const directory = join(folder, String(directories++));
   mkdirSync(directory, { mode: 0o700 });
   const file = join(directory, 'signalbox.db');
   make(file);
   const before = statSync(file).isFile() ? readFileSync(file) : undefined;
-  const said = await openSqlite({ directory, busyTimeoutMs }).then(
+  const said = await opening({ directory, busyTimeoutMs }, modes).then(
     async (store) => {
       const command = queuedCommand();
       await store.commands.add(command, addOptions());
