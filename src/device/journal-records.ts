@@ -1,8 +1,10 @@
 import { crc32 } from 'node:zlib';
 
 /** One line of the journal's file. */
-export type JournalRecord =
-  | { readonly kind: 'lineage'; readonly id: string }
+export type JournalRecord = { readonly kind: 'lineage'; readonly id: string } | EntryRecord;
+
+/** One that is about a command. */
+export type EntryRecord =
   | { readonly kind: 'begin'; readonly id: string; readonly idempotent: boolean }
   | { readonly kind: 'finish'; readonly id: string; readonly result: Uint8Array }
   | { readonly kind: 'retire'; readonly id: string }
