@@ -5,7 +5,7 @@ import { stateToProto } from '../protocol/convert.ts';
 import { Result } from '../protocol/gen/signalbox/v1/device.ts';
 import { encodeSuccess } from '../protocol/hot-frames.ts';
 import { type DeviceFact, tell } from './facts.ts';
-import type { Journal } from './journal.ts';
+import type { Journal } from './journal/journal.ts';
 import type { Outbox } from './outbox.ts';
 
 export interface AnswersOptions {

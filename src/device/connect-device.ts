@@ -6,12 +6,12 @@ import { type Addresses, eachAddress } from '../protocol/addresses.ts';
 import { checkClientId, checkLabels } from '../protocol/checks.ts';
 import { Device, type DeviceParts } from './device.ts';
 import type { DeviceFact } from './facts.ts';
-import { type DeviceTls, grpcDial } from './grpc-wire.ts';
-import { http2Dial } from './http2-wire.ts';
-import type { Dial } from './hub-wire.ts';
-import type { Journal } from './journal.ts';
-import { memoryJournal } from './memory-journal.ts';
+import type { Journal } from './journal/journal.ts';
+import { memoryJournal } from './journal/memory-journal.ts';
 import type { TokenSource } from './token-source.ts';
+import { type DeviceTls, grpcDial } from './wire/grpc-wire.ts';
+import { http2Dial } from './wire/http2-wire.ts';
+import type { Dial } from './wire/hub-wire.ts';
 
 export interface DeviceOptions {
   /** The hub: `host:port` or `unix:///path`. Of several (in a list, or with commas between) each attempt takes the next. */

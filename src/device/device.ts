@@ -17,7 +17,7 @@ import {
 } from './handlers.ts';
 import { Inbox, type InboxOptions } from './inbox.ts';
 import type { Job } from './job.ts';
-import type { Journal } from './journal.ts';
+import type { Journal } from './journal/journal.ts';
 import { Link, type LinkOptions } from './link.ts';
 import { Outbox, type OutboxOptions } from './outbox.ts';
 import { Reports } from './reports.ts';

@@ -8,11 +8,11 @@ import {
   type Hello,
   type Welcome,
 } from '../protocol/gen/signalbox/v1/device.ts';
-import type { Dial, HubWire } from './hub-wire.ts';
 import type { Inbox } from './inbox.ts';
 import { watchLiveness } from './liveness.ts';
 import type { Outbox } from './outbox.ts';
 import { type TokenSource, takeToken } from './token-source.ts';
+import type { Dial, HubWire } from './wire/hub-wire.ts';
 
 export interface HubStreamOptions {
   readonly dial: Dial;

@@ -7,7 +7,7 @@ import { CommandRejected } from './command-rejected.ts';
 import { type DeviceFact, tell } from './facts.ts';
 import { type CommandHandler, isPromise } from './handlers.ts';
 import type { Job, Stop } from './job.ts';
-import type { Journal } from './journal.ts';
+import type { Journal } from './journal/journal.ts';
 import type { Reports } from './reports.ts';
 
 export interface RunnerOptions {

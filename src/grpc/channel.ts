@@ -1,5 +1,5 @@
 import { type ChannelCredentials, type ChannelOptions, credentials } from '@grpc/grpc-js';
-import { secureCredentials } from '../device/secure-credentials.ts';
+import { secureCredentials } from '../device/wire/secure-credentials.ts';
 import { HubError } from '../errors.ts';
 import { type Addresses, eachAddress } from '../protocol/addresses.ts';
 import { tokenFault } from '../protocol/checks.ts';

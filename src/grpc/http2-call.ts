@@ -7,7 +7,7 @@ import {
   type OutgoingHttpHeaders,
 } from 'node:http2';
 import { status } from '@grpc/grpc-js';
-import { decodedMessage, grpcStatus, statusOfHttp } from '../device/grpc-status.ts';
+import { decodedMessage, grpcStatus, statusOfHttp } from '../device/wire/grpc-status.ts';
 import { MessageSplitter } from '../protocol/message-splitter.ts';
 import type { CallEnd, CallListener, OpenCall } from './caller-wire.ts';
 import type { LeftCalls } from './left-calls.ts';

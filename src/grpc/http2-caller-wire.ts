@@ -1,5 +1,5 @@
 import type { OutgoingHttpHeaders } from 'node:http2';
-import { roadToHub } from '../device/hub-road.ts';
+import { roadToHub } from '../device/wire/hub-road.ts';
 import type { Clock } from '../flow/clock.ts';
 import { writeMessageHeader } from '../protocol/message-splitter.ts';
 import type { CallerWire, CallListener, OpenCall } from './caller-wire.ts';

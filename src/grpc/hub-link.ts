@@ -1,6 +1,6 @@
 import { type ClientHttp2Session, connect } from 'node:http2';
-import type { HubRoad } from '../device/hub-road.ts';
-import { keepPinging } from '../device/keep-pinging.ts';
+import type { HubRoad } from '../device/wire/hub-road.ts';
+import { keepPinging } from '../device/wire/keep-pinging.ts';
 import { systemClock } from '../flow/clock.ts';
 import type { Http2Call } from './http2-call.ts';
 

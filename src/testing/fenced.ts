@@ -1,4 +1,4 @@
-import type { Journal } from '../device/journal.ts';
+import type { Journal } from '../device/journal/journal.ts';
 import { HubError } from '../errors.ts';
 import type { CommandStore } from '../hub/command-store.ts';
 

@@ -1,4 +1,4 @@
-import type { Dial, HubWire } from '../device/hub-wire.ts';
+import type { Dial, HubWire } from '../device/wire/hub-wire.ts';
 import { HubError } from '../errors.ts';
 import { type Clock, systemClock } from '../flow/clock.ts';
 import type { DeviceIdentity, DeviceStream, DeviceStreamListener } from '../hub/device-stream.ts';

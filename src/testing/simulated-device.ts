@@ -1,7 +1,7 @@
 import { connectDevice } from '../device/connect-device.ts';
 import type { Device } from '../device/device.ts';
-import type { Journal } from '../device/journal.ts';
-import { memoryJournal } from '../device/memory-journal.ts';
+import type { Journal } from '../device/journal/journal.ts';
+import { memoryJournal } from '../device/journal/memory-journal.ts';
 import { HubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
 import { type Fenced, fencedJournal } from './fenced.ts';

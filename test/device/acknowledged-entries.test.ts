@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { AcknowledgedEntries } from '../../src/device/acknowledged-entries.ts';
-import type { JournalEntry } from '../../src/device/journal.ts';
+import { AcknowledgedEntries } from '../../src/device/journal/acknowledged-entries.ts';
+import type { JournalEntry } from '../../src/device/journal/journal.ts';
 
 /** The same, as plainly as it can be said. */
 class Model {

@@ -1,4 +1,4 @@
-import type { Dial, HubWire, HubWireListener } from '../../src/device/hub-wire.ts';
+import type { Dial, HubWire, HubWireListener } from '../../src/device/wire/hub-wire.ts';
 import type { HubError } from '../../src/errors.ts';
 import { type DownBody, decodeUp, encodeDown, type UpBody, type UpFrame } from '../../src/protocol/frames.ts';
 import {

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openAuthenticator } from '../../src/auth/index.ts';
-import { grpcDial } from '../../src/device/grpc-wire.ts';
 import { connectDevice, type Device, type DeviceOptions, HubError } from '../../src/device/index.ts';
+import { grpcDial } from '../../src/device/wire/grpc-wire.ts';
 import { memoryEventLog } from '../../src/events/memory-event-log.ts';
 import { simulatedPump } from '../../src/example/index.ts';
 import { type GrpcServer, serveGrpc } from '../../src/grpc/serve-grpc.ts';

@@ -34,7 +34,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a repeated command is only recognised until its result is acknowledged',
-    file: 'src/device/journal-index.ts',
+    file: 'src/device/journal/journal-index.ts',
     find: 'this.#open.get(commandId) ?? this.#acknowledged.get(commandId)',
     replace: 'this.#open.get(commandId)',
     caughtBy: ['test/device/journal.test.ts'],

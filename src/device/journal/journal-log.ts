@@ -15,8 +15,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { HubError } from '../errors.ts';
-import { tell } from './facts.ts';
+import { HubError } from '../../errors.ts';
+import { tell } from '../facts.ts';
 import { type EntryRecord, encodeRecord, findProofOfDamage, readRecord } from './journal-records.ts';
 
 /** What a file journal tells. */
@@ -26,7 +26,7 @@ export type JournalFact =
   | { readonly kind: 'journal-compacted'; readonly path: string; readonly bytes: number }
   | { readonly kind: 'journal-compaction-failed'; readonly path: string; readonly error: unknown };
 
-export interface JournalFileOptions {
+export interface JournalLogOptions {
   /** Whether what asks for it is on disk before it counts as written. */
   readonly fsync: boolean;
   /** The file is written anew when it is larger than this, in bytes, and mostly of the past. */
@@ -53,13 +53,13 @@ const fsyncAsync = promisify(fsync);
 const truncateAsync = promisify(ftruncate);
 const closeAsync = promisify(close);
 
-/** The file of a journal: records are appended, those that come together in one write, and never changed. */
-export class JournalFile {
+/** A file to which records are appended, those that come together in one write; it is written anew when it has grown. */
+export class JournalLog {
   /** Names the file's lineage: the same as long as its content goes on. */
   readonly id: string;
   readonly #directory: string;
   readonly #path: string;
-  readonly #options: JournalFileOptions;
+  readonly #options: JournalLogOptions;
   #file: number;
   /** Bytes that are whole in the file, and how many of them are certainly on disk. */
   #written: number;
@@ -74,7 +74,7 @@ export class JournalFile {
   #isBroken = false;
 
   /** Throws `internal` when the file is damaged, and what the file system throws. */
-  constructor(directory: string, options: JournalFileOptions) {
+  constructor(directory: string, options: JournalLogOptions) {
     this.#directory = directory;
     this.#path = join(directory, 'journal.log');
     this.#options = options;

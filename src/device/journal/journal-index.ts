@@ -1,5 +1,5 @@
-import { HubError } from '../errors.ts';
-import { TransitMap } from '../flow/transit-map.ts';
+import { HubError } from '../../errors.ts';
+import { TransitMap } from '../../flow/transit-map.ts';
 import { AcknowledgedEntries } from './acknowledged-entries.ts';
 import type { JournalEntry } from './journal.ts';
 

@@ -7,9 +7,9 @@ import {
   type IncomingHttpStatusHeader,
 } from 'node:http2';
 import type { Socket } from 'node:net';
-import { HubError } from '../errors.ts';
-import { type Clock, systemClock } from '../flow/clock.ts';
-import { MessageSplitter, withMessageRoom, writeMessageHeader } from '../protocol/message-splitter.ts';
+import { HubError } from '../../errors.ts';
+import { type Clock, systemClock } from '../../flow/clock.ts';
+import { MessageSplitter, withMessageRoom, writeMessageHeader } from '../../protocol/message-splitter.ts';
 import { connectPath, errorOfStatus, grpcStatus, statusOfHttp } from './grpc-status.ts';
 import type { DeviceTls } from './grpc-wire.ts';
 import { type HubRoad, roadToHub } from './hub-road.ts';

@@ -6,7 +6,7 @@ import {
   Metadata,
   type StatusObject,
 } from '@grpc/grpc-js';
-import { HubError } from '../errors.ts';
+import { HubError } from '../../errors.ts';
 import { connectPath, errorOfStatus } from './grpc-status.ts';
 import type { Dial } from './hub-wire.ts';
 import { secureCredentials } from './secure-credentials.ts';

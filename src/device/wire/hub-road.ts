@@ -1,6 +1,6 @@
 import { connect as connectPlain, isIP, type Socket } from 'node:net';
 import { connect as connectTls, createSecureContext } from 'node:tls';
-import { HubError } from '../errors.ts';
+import { HubError } from '../../errors.ts';
 import type { DeviceTls } from './grpc-wire.ts';
 
 /** How to reach one hub. */

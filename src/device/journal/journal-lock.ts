@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { HubError } from '../errors.ts';
+import { HubError } from '../../errors.ts';
 
 /** Locks held by this very process, so that its own number in a lock file of an earlier life is told apart. */
 const held = new Set<string>();

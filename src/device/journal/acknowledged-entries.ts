@@ -1,4 +1,4 @@
-import { hashOf } from '../flow/hash.ts';
+import { hashOf } from '../../flow/hash.ts';
 import {
   beginPacking,
   beginUnpacking,
@@ -10,7 +10,7 @@ import {
   unpackBytes,
   unpackCount,
   unpackText,
-} from '../flow/packing.ts';
+} from '../../flow/packing.ts';
 import type { JournalEntry } from './journal.ts';
 
 const leastSlots = 16;

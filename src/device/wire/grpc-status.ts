@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http2';
 import { status } from '@grpc/grpc-js';
-import { HubError, type HubErrorCode } from '../errors.ts';
+import { HubError, type HubErrorCode } from '../../errors.ts';
 
 /** Path of the method that devices call. */
 export const connectPath = '/signalbox.v1.DeviceService/Connect';

@@ -1,9 +1,9 @@
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Journal, JournalEntry } from './journal.ts';
-import { type JournalFact, JournalFile } from './journal-file.ts';
 import { JournalIndex, type JournalLimits } from './journal-index.ts';
 import { lockFile } from './journal-lock.ts';
+import { type JournalFact, JournalLog } from './journal-log.ts';
 import type { EntryRecord } from './journal-records.ts';
 
 export interface FileJournalOptions extends JournalLimits {
@@ -36,7 +36,7 @@ export function fileJournal(directory: string, options: FileJournalOptions = {})
 
 class FileJournal implements Journal {
   readonly #index: JournalIndex;
-  readonly #file: JournalFile;
+  readonly #log: JournalLog;
   readonly #unlock: () => void;
   #closing: Promise<void> | undefined;
 
@@ -44,7 +44,7 @@ class FileJournal implements Journal {
     const { fsync = true, compactBytes = 4 * 1024 * 1024, observe } = options;
     this.#index = index;
     this.#unlock = unlock;
-    this.#file = new JournalFile(directory, {
+    this.#log = new JournalLog(directory, {
       fsync,
       compactBytes,
       onRecord: (record) => this.#apply(record),
@@ -54,7 +54,7 @@ class FileJournal implements Journal {
   }
 
   get id(): string {
-    return this.#file.id;
+    return this.#log.id;
   }
 
   lookup(commandId: string): JournalEntry | undefined {
@@ -62,10 +62,10 @@ class FileJournal implements Journal {
   }
 
   begin(commandId: string, { idempotent }: { readonly idempotent: boolean }): Promise<void> {
-    const { refusal } = this.#file;
+    const { refusal } = this.#log;
     if (refusal) return Promise.reject(refusal);
     this.#index.begin(commandId, idempotent);
-    return this.#file.append([{ kind: 'begin', id: commandId, idempotent }], true).catch((error: unknown) => {
+    return this.#log.append([{ kind: 'begin', id: commandId, idempotent }], true).catch((error: unknown) => {
       this.#index.retire([commandId]);
       throw error;
     });
@@ -73,7 +73,7 @@ class FileJournal implements Journal {
 
   finish(commandId: string, result: Uint8Array): Promise<void> {
     this.#index.finish(commandId, result);
-    return this.#file.append([{ kind: 'finish', id: commandId, result }], false);
+    return this.#log.append([{ kind: 'finish', id: commandId, result }], false);
   }
 
   unacknowledged(): JournalEntry[] {
@@ -83,11 +83,11 @@ class FileJournal implements Journal {
   retire(commandIds: readonly string[]): Promise<void> {
     this.#index.retire(commandIds);
     const records = commandIds.map((id): EntryRecord => ({ kind: 'retire', id }));
-    return this.#file.append(records, false);
+    return this.#log.append(records, false);
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#file.close().then(this.#unlock);
+    this.#closing ??= this.#log.close().then(this.#unlock);
     return this.#closing;
   }
 

@@ -1,4 +1,4 @@
-import type { HubError } from '../errors.ts';
+import type { HubError } from '../../errors.ts';
 
 /** One attempt at a stream to the hub, on whatever wire. */
 export interface HubWire {

@@ -1,5 +1,5 @@
 import type { Http2Session } from 'node:http2';
-import type { Clock } from '../flow/clock.ts';
+import type { Clock } from '../../flow/clock.ts';
 
 /** An HTTP/2 ping goes out this often, and has to come back within the second, in ms: as grpc-js is set up elsewhere. */
 const pingEveryMs = 20_000;
