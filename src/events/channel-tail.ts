@@ -1,5 +1,6 @@
 import type { EventPage, StepSource } from './event-log.ts';
 import { KeptEvent, overheadBytes } from './kept-event.ts';
+import { PackedPages } from './packed-pages.ts';
 
 /** A source has this many steps. */
 const steps = 8;
@@ -13,9 +14,6 @@ const kinds = 32;
 const noStep = 2 ** 32 - 1;
 /** A step of a packed source weighs less than this; above it stands where in its page the source is, in eights of bytes. */
 const maxPackedWeight = 2048;
-/** The first page is small: most channels never fill it. In bytes. */
-const firstPageBytes = 512;
-const pageBytes = 4096;
 /** A source stays an object where more entries than this came between its steps. */
 const maxBetween = 256;
 
@@ -55,9 +53,8 @@ export class ChannelTail {
   #steps = new Uint32Array();
   /** What a step weighs. To ask its source again would mean to touch it long after it has left every cache. */
   #weights = new Int32Array();
-  /** Where sources are packed that are over. An old page is kept by its entries alone. */
-  #page: Uint8Array | undefined = undefined;
-  #pageUsed = 0;
+  /** Where sources are packed that are over. */
+  #pages: PackedPages | undefined = undefined;
   #unpack: StepSource['unpack'] | undefined = undefined;
   /** Where the oldest entry is. */
   #head = 0;
@@ -107,7 +104,7 @@ export class ChannelTail {
   forget(): void {
     this.isForgotten = true;
     this.#entries = [];
-    this.#page = undefined;
+    this.#pages = undefined;
     this.#read = undefined;
     this.size = 0;
     this.visible = this.last;
@@ -132,12 +129,15 @@ export class ChannelTail {
 
   /** Drops the oldest visible events until the limits hold. */
   trim(limits: RingLimits, oldestAge = Number.NEGATIVE_INFINITY): void {
+    const before = this.size;
     while (this.size > 0 && this.first <= this.visible) {
       const isWithin = this.size <= limits.ringEvents && this.bytes <= limits.ringBytes;
       // Age is looked at only where it could matter: most calls do not ask for it.
       if (isWithin && (oldestAge === Number.NEGATIVE_INFINITY || this.#ageOf(this.#head) >= oldestAge)) break;
       this.#dropOldest();
     }
+    if (this.size === 0) this.#pages = undefined;
+    else if (this.size < before) this.#pages?.trim(this.first);
   }
 
   /** Events after `after`, which must not be before the ring: at most `limit`, and none beyond a hole. */
@@ -211,22 +211,15 @@ export class ChannelTail {
   #pack(source: StepSource): void {
     const first = Math.max(source.firstSeq, this.first);
     if (this.last - first > maxBetween || this.#weights[this.#place(this.last)]! >= maxPackedWeight) return;
-    let at = this.#pageUsed;
-    let end = this.#page === undefined ? 0 : source.pack(this.#page, at);
-    for (const bytes of this.#page === undefined ? [firstPageBytes, pageBytes] : [pageBytes]) {
-      if (end > 0) break;
-      const page = new Uint8Array(bytes);
-      at = 0;
-      end = source.pack(page, at);
-      if (end > 0) this.#page = page;
-    }
-    if (end === 0) return;
-    this.#pageUsed = (end + 7) & ~7;
+    this.#pages ??= new PackedPages();
+    const at = this.#pages.write(source, this.first, this.last);
+    if (at < 0) return;
+    const { page } = this.#pages;
     this.#unpack = source.unpack;
     for (let seq = first; seq <= this.last; seq++) {
       const place = this.#place(seq);
       if (this.#entries[place] !== source) continue;
-      this.#entries[place] = this.#page;
+      this.#entries[place] = page;
       this.#steps[place]! += packed;
       this.#weights[place]! += (at / 8) * maxPackedWeight;
     }
