@@ -2,14 +2,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { HubError, toHubError } from '../errors.ts';
-import {
-  type CheckedOptions,
-  checkOptions,
-  optionNames,
-  type ResolvedOptions,
-  resolveOptions,
-  type ServeOptions,
-} from './options.ts';
+import { type CheckedOptions, checkOptions, optionNames } from './check-options.ts';
+import type { ResolvedOptions, ServeOptions } from './options.ts';
+import { resolveOptions } from './resolve-options.ts';
 
 /** Where `loadOptions` looks. */
 export interface OptionSources {

@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { formatAddress, isLocal, parseAddress } from '../../src/server/addresses.ts';
+import { optionNames } from '../../src/server/check-options.ts';
 import { loadOptions, variableOf } from '../../src/server/load-options.ts';
-import { optionNames, resolveOptions } from '../../src/server/options.ts';
 import { presets } from '../../src/server/presets.ts';
+import { resolveOptions } from '../../src/server/resolve-options.ts';
 
 describe('addresses', () => {
   test.each(['127.0.0.1:0', 'localhost:8080', '[::1]:50051', 'unix:///tmp/hub.sock'])('%s is one', (text) => {
