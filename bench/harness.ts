@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { StandardVerbs, Usage, Verbs } from './actor.ts';
 import type { Load } from './load.ts';
 
-/** One number of a bench; `ratio` is `value / yardstickValue`. Without a yardstick the last three are null. */
+/** One number of a bench; `ratio` is `value / yardstickValue`, null where that is 0. Without a yardstick the last three are null. */
 export interface Figure {
   bench: string;
   metric: string;

@@ -7,7 +7,9 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { cluster } from './cluster.ts';
 import { commands } from './commands.ts';
+import { figuresOf } from './figures.ts';
 import { type Bench, type Figure, Stage } from './harness.ts';
+import { ideas } from './ideas.ts';
 import { idle } from './idle.ts';
 import { queued } from './queued.ts';
 import { resume } from './resume.ts';
@@ -26,6 +28,7 @@ const benches: Record<string, (bench: Bench) => Promise<void>> = {
   resume,
   cluster,
   'simulate-cluster': simulateCluster,
+  ideas,
   tasks,
 };
 
@@ -37,7 +40,9 @@ const { values: flags, positionals } = parseArgs({
   },
   allowPositionals: true,
 });
-const names = positionals.length > 0 ? positionals : Object.keys(benches).filter((name) => name !== 'simulate-cluster');
+const onlyWhenNamed = ['simulate-cluster', 'ideas'];
+const names =
+  positionals.length > 0 ? positionals : Object.keys(benches).filter((name) => !onlyWhenNamed.includes(name));
 for (const name of names)
   if (!Object.hasOwn(benches, name)) stop(`unknown bench "${name}"; there are: ${Object.keys(benches).join(', ')}`);
 
@@ -57,13 +62,7 @@ for (const name of names) {
       say,
       start: (actor) => stage.start(actor),
       stopAll: () => stage[Symbol.asyncDispose](),
-      report(metric, unit, value, yardsticks = {}) {
-        const beside = Object.entries(yardsticks);
-        const common = { bench: name, metric, value, unit };
-        for (const [yardstick, yardstickValue] of beside)
-          figures.push({ ...common, yardstick, yardstickValue, ratio: value / yardstickValue });
-        if (beside.length === 0) figures.push({ ...common, yardstick: null, yardstickValue: null, ratio: null });
-      },
+      report: (...figure) => void figures.push(...figuresOf(name, ...figure)),
     });
   } catch (error) {
     failed = true;

@@ -8,7 +8,9 @@ export function table(figures: readonly Figure[]): string {
     .map(([metric, [first, ...others]]) => {
       const { value, unit } = first!;
       const beside = [first!, ...others].flatMap(({ yardstick, yardstickValue, ratio }) =>
-        yardstick === null ? [] : [`${yardstick} ${short(yardstickValue!)} (${ratio!.toFixed(2)}x)`],
+        yardstick === null
+          ? []
+          : [`${yardstick} ${short(yardstickValue!)}${ratio === null ? '' : ` (${ratio.toFixed(2)}x)`}`],
       );
       return `  ${metric.padEnd(width)}  ${short(value).padStart(8)} ${unit.padEnd(4)}  ${beside.join(', ')}`.trimEnd();
     })
