@@ -12,6 +12,7 @@ import type { Clients } from './client-info.ts';
 import { ClientTable } from './client-table.ts';
 import { CommandLife } from './command-life.ts';
 import type { CommandFilter, StoredCommand } from './command-store.ts';
+import { Departures } from './departures.ts';
 import type { DeviceIdentity, DeviceStream, DeviceStreamListener } from './device-stream.ts';
 import { Drain, type DrainOptions } from './drain.ts';
 import type { CloseReason } from './facts.ts';
@@ -21,6 +22,7 @@ import { dueAfterSending, Mailbox, type MailboxHost } from './mailbox.ts';
 import { type HubOptions, type Settings, settingsFrom } from './options.ts';
 import type { PendingCommand } from './pending-command.ts';
 import { Publisher } from './publisher.ts';
+import { Reconciliation } from './reconciliation.ts';
 import { Reports } from './reports.ts';
 import { Session } from './session.ts';
 import { callerCancelled, Submissions } from './submissions.ts';
@@ -37,6 +39,8 @@ export class Hub implements CommandTransport {
   readonly #publisher: Publisher;
   readonly #life: CommandLife;
   readonly #directory: ClientTable;
+  readonly #reconciliation: Reconciliation;
+  readonly #departures: Departures;
   readonly #arrivals: Arrivals;
   readonly #submissions: Submissions;
   readonly #inquiries: Inquiries;
@@ -106,11 +110,21 @@ export class Hub implements CommandTransport {
         return hub.#drain?.retryAfterMs();
       },
     });
-    this.#arrivals = new Arrivals({
+    const around = {
       settings,
       wheel: this.#wheel,
       life: this.#life,
       publisher: this.#publisher,
+      clientFor: (tenant: string, clientId: string) => this.#directory.getOrAdd(tenant, clientId),
+      released: (client: Client) => this.#directory.released(client),
+      changed: (client: Client) => this.#directory.changed(client),
+    };
+    this.#reconciliation = new Reconciliation({ life: this.#life, write: this.#write });
+    this.#departures = new Departures(around);
+    this.#arrivals = new Arrivals({
+      ...around,
+      reconciliation: this.#reconciliation,
+      departures: this.#departures,
       sessions: this.#sessions,
       opened: (session) => {
         this.#greeting.delete(session);
@@ -119,10 +133,6 @@ export class Hub implements CommandTransport {
       get closingForMs() {
         return hub.#drain?.retryAfterMs();
       },
-      clientFor: (tenant, clientId) => this.#directory.getOrAdd(tenant, clientId),
-      released: (client) => this.#directory.released(client),
-      changed: (client) => this.#directory.changed(client),
-      write: this.#write,
     });
   }
 
@@ -206,7 +216,7 @@ export class Hub implements CommandTransport {
   /** Another hub holds this client, with this epoch: its stream here ends. News that is older than the stream is ignored. */
   lost(tenant: string, clientId: string, epoch: number): void {
     const client = this.#directory.get(tenant, clientId);
-    if (client) this.#arrivals.lost(client, epoch);
+    if (client) this.#departures.lost(client, epoch);
   }
 
   /**
@@ -216,7 +226,7 @@ export class Hub implements CommandTransport {
   async yield(tenant: string, clientId: string, epoch: number): Promise<HandedCommand[]> {
     const client = this.#directory.get(tenant, clientId);
     if (!client || client.epoch >= epoch) return [];
-    this.#arrivals.lost(client, epoch);
+    this.#departures.lost(client, epoch);
     if (client.arriving.size > 0) await within(this.#settings.clock, olderOnes(client.arriving, epoch), yieldWithinMs);
     if (client.epoch >= epoch) return [];
     const handed = [...client.inFlight, ...client.live].map((pending) => this.#life.handOver(pending));
@@ -289,10 +299,7 @@ export class Hub implements CommandTransport {
     const pending = known ?? this.#life.recall(stored);
     const client = this.#directory.get(stored.command.tenant, stored.command.clientId);
     if (pending.journal === undefined || !client?.session) return pending;
-    const verdict = this.#arrivals.verdict(pending, client.session);
-    if (verdict === 'again') return pending;
-    this.#arrivals.settle(pending, verdict, client);
-    return undefined;
+    return this.#reconciliation.isToBeSent(pending, client.session, client) ? pending : undefined;
   }
 
   /** Writes a command to a stream. With `seq` it is a repetition in a resumed session. */
@@ -373,7 +380,7 @@ export class Hub implements CommandTransport {
       return;
     }
     this.#sessions.delete(session);
-    this.#arrivals.left(session, reason);
+    this.#departures.left(session, reason);
     const { client, epoch } = session;
     const heldMs = this.#settings.clock.monotonic() - session.openedAt;
     this.#settings.observe({

@@ -265,14 +265,14 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'what may not be repeated is run again when the journal was lost',
-    file: 'src/hub/arrivals.ts',
+    file: 'src/hub/reconciliation.ts',
     find: "if (!mayRunAgain) return 'unknown';",
     replace: '',
     caughtBy: ['test/hub/live-commands.test.ts', 'test/hub/model.test.ts'],
   },
   {
     name: 'what a device says it has begun is sent again all the same',
-    file: 'src/hub/arrivals.ts',
+    file: 'src/hub/reconciliation.ts',
     find: "if (session.begun.has(pending.id)) return 'wait';",
     replace: '',
     caughtBy: ['test/hub/live-commands.test.ts', 'test/hub/queued-commands.test.ts', 'test/hub/model.test.ts'],
@@ -469,7 +469,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'what a lost session held is kept until nobody could resume it, also when a newer one is there',
-    file: 'src/hub/arrivals.ts',
+    file: 'src/hub/departures.ts',
     find: 'if (client.epoch !== epoch || client.session) return;',
     replace: 'if (client.epoch !== epoch || client.session || session.lineage === undefined) return;',
     caughtBy: ['test/hub/live-commands.test.ts'],
