@@ -6,7 +6,7 @@ import { type BidiHandler, type Opening, RawCall, type RawCallEnvironment } from
 import type { CallStatus } from './status.ts';
 
 /**
- * Takes the plain calls of bidi methods past grpc-js, which keeps 5 KB of objects for each: as much as all else that is
+ * Takes the plain calls of bidi methods past grpc-js, which keeps 4 KiB of objects for each: as much as all else that is
  * ours of a silent device. `handlers`: by path. What it gives tells whether a call was taken; others are grpc-js's.
  */
 export function plainBidis(
