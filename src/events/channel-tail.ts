@@ -49,10 +49,12 @@ export class ChannelTail {
   isForgotten = false;
   /** A ring: events, and sources of steps that become events when they are read, or the pages into which these were packed. */
   #entries: (KeptEvent | StepSource | Uint8Array | undefined)[] = [];
-  /** What is known of a step: its number, and above that its age. `noStep` for events. */
-  #steps = new Uint32Array();
-  /** What a step weighs. To ask its source again would mean to touch it long after it has left every cache. */
-  #weights = new Int32Array();
+  /**
+   * Pairs, one for each entry, side by side as they are needed together. What is known of a step: its number, and above that
+   * its age; `noStep` for events. And what the step weighs: to ask its source again would mean to touch it long after it
+   * has left every cache.
+   */
+  #facts = new Uint32Array();
   /** Where sources are packed that are over. */
   #pages: PackedPages | undefined = undefined;
   #unpack: StepSource['unpack'] | undefined = undefined;
@@ -115,8 +117,8 @@ export class ChannelTail {
   settle(seq: number, state: 'kept' | 'lost'): void {
     if (seq < this.first) return;
     const place = this.#place(seq);
-    const step = this.#steps[place]!;
-    if (step !== noStep && state === 'kept') this.#steps[place] = step & ~pending;
+    const step = this.#facts[2 * place]!;
+    if (step !== noStep && state === 'kept') this.#facts[2 * place] = step & ~pending;
     else this.#eventAt(place, seq).state = state;
   }
 
@@ -171,28 +173,28 @@ export class ChannelTail {
 
   #stateOf(seq: number): KeptEvent['state'] {
     const place = this.#place(seq);
-    const step = this.#steps[place]!;
+    const step = this.#facts[2 * place]!;
     if (step === noStep) return (this.#entries[place] as KeptEvent).state;
     return (step & pending) === 0 ? 'kept' : 'pending';
   }
 
   #ageOf(place: number): number {
-    const step = this.#steps[place]!;
+    const step = this.#facts[2 * place]!;
     return step === noStep ? (this.#entries[place] as KeptEvent).keptAt : Math.floor(step / kinds);
   }
 
   #eventAt(place: number, seq: number): KeptEvent {
-    const known = this.#steps[place]!;
+    const known = this.#facts[2 * place]!;
     if (known === noStep) return this.#entries[place] as KeptEvent;
     const entry = this.#entries[place] as StepSource | Uint8Array;
     const source =
       entry instanceof Uint8Array
-        ? this.#unpack!(entry, 8 * Math.floor(this.#weights[place]! / maxPackedWeight))
+        ? this.#unpack!(entry, 8 * Math.floor(this.#facts[2 * place + 1]! / maxPackedWeight))
         : entry;
     const state = (known & pending) === 0 ? 'kept' : 'pending';
     const event = new KeptEvent(this, seq, source.eventOf(known % steps), Math.floor(known / kinds), state);
     this.#entries[place] = event;
-    this.#steps[place] = noStep;
+    this.#facts[2 * place] = noStep;
     return event;
   }
 
@@ -200,8 +202,8 @@ export class ChannelTail {
     if (this.size === this.#entries.length) this.#widen();
     const place = (this.#head + this.size) & (this.#entries.length - 1);
     this.#entries[place] = entry;
-    this.#steps[place] = step;
-    this.#weights[place] = weight;
+    this.#facts[2 * place] = step;
+    this.#facts[2 * place + 1] = weight;
     this.bytes += weight;
     this.size++;
     this.last++;
@@ -210,7 +212,7 @@ export class ChannelTail {
   /** Puts a source that is over into a page, and lets go of it. */
   #pack(source: StepSource): void {
     const first = Math.max(source.firstSeq, this.first);
-    if (this.last - first > maxBetween || this.#weights[this.#place(this.last)]! >= maxPackedWeight) return;
+    if (this.last - first > maxBetween || this.#facts[2 * this.#place(this.last) + 1]! >= maxPackedWeight) return;
     this.#pages ??= new PackedPages();
     const at = this.#pages.write(source, this.first, this.last);
     if (at < 0) return;
@@ -220,8 +222,8 @@ export class ChannelTail {
       const place = this.#place(seq);
       if (this.#entries[place] !== source) continue;
       this.#entries[place] = page;
-      this.#steps[place]! += packed;
-      this.#weights[place]! += (at / 8) * maxPackedWeight;
+      this.#facts[2 * place]! += packed;
+      this.#facts[2 * place + 1]! += (at / 8) * maxPackedWeight;
     }
   }
 
@@ -230,19 +232,16 @@ export class ChannelTail {
     const width = Math.max(8, length * 2);
     const empty = new Array<undefined>(width - length).fill(undefined);
     this.#entries = [...this.#entries.slice(this.#head), ...this.#entries.slice(0, this.#head), ...empty];
-    const widened = <T extends Int32Array | Uint32Array>(ring: T, wide: T): T => {
-      wide.set(ring.subarray(this.#head));
-      wide.set(ring.subarray(0, this.#head), length - this.#head);
-      return wide;
-    };
-    this.#steps = widened(this.#steps, new Uint32Array(width));
-    this.#weights = widened(this.#weights, new Int32Array(width));
+    const facts = new Uint32Array(2 * width);
+    facts.set(this.#facts.subarray(2 * this.#head));
+    facts.set(this.#facts.subarray(0, 2 * this.#head), 2 * (length - this.#head));
+    this.#facts = facts;
     this.#head = 0;
   }
 
   #dropOldest(): void {
-    const step = this.#steps[this.#head]!;
-    const weight = this.#weights[this.#head]!;
+    const step = this.#facts[2 * this.#head]!;
+    const weight = this.#facts[2 * this.#head + 1]!;
     if (step === noStep) this.bytes -= (this.#entries[this.#head] as KeptEvent).bytes;
     else this.bytes -= (step & packed) === 0 ? weight : weight % maxPackedWeight;
     this.#entries[this.#head] = undefined;
