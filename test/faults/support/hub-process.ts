@@ -17,7 +17,7 @@ process.stdin.once('end', () => process.exit(2)); // ends with the test, if that
 const given = JSON.parse(process.argv[2] ?? '{}') as HubProcessOptions | 'waits';
 const options = given === 'waits' ? (JSON.parse((await once(told, 'line'))[0]) as HubProcessOptions) : given;
 let left = options.dieAt?.nth ?? 0;
-/** How many facts of each kind were told. */
+/** How many facts of each kind were told; of those that have a reason, also as `<kind>: <reason>`. */
 const facts: Record<string, number> = {};
 const delay = monitorEventLoopDelay({ resolution: 5 });
 const server = await serve(
@@ -25,7 +25,8 @@ const server = await serve(
   {
     sources: { env: {}, cwd: import.meta.dirname },
     observe: (fact) => {
-      facts[fact.kind] = (facts[fact.kind] ?? 0) + 1;
+      for (const name of 'reason' in fact ? [fact.kind, `${fact.kind}: ${fact.reason}`] : [fact.kind])
+        facts[name] = (facts[name] ?? 0) + 1;
       if (fact.kind === options.dieAt?.kind && --left === 0) process.kill(process.pid, 'SIGKILL');
       if (fact.kind === 'store-failed' && 'operation' in fact)
         process.stderr.write(`${fact.operation}: ${fact.message}\n`);
@@ -40,7 +41,8 @@ say({ ready: { grpc: server.grpc, http: server.http } });
 // Questions about the process itself; never about commands.
 told.on('line', (question) => {
   if (question === 'usage') {
-    globalThis.gc?.();
+    // The second one waits for buffers that the first has found free.
+    for (let i = 0; i < 2; i++) globalThis.gc?.();
     const resources: Record<string, number> = {};
     for (const kind of process.getActiveResourcesInfo()) resources[kind] = (resources[kind] ?? 0) + 1;
     const { rss, heapUsed, external } = process.memoryUsage();

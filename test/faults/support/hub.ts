@@ -13,7 +13,7 @@ export interface HubUsage {
   readonly sessions: number;
   /** Of commands that the devices of these have not acknowledged. */
   readonly outboxBytes: number;
-  /** How many facts of each kind it has told. */
+  /** How many facts of each kind it has told; of those that have a reason, also as `<kind>: <reason>`. */
   readonly facts: Readonly<Record<string, number>>;
   readonly p99Ms: number;
 }

@@ -17,6 +17,13 @@ export function dice(): { random: () => number; seed: number; between(least: num
 /** What was measured, for whoever reads along; no test hangs on it. */
 export const figures = (text: string): void => void process.stderr.write(`${text}\n`);
 
+export const megabytes = (bytes: number): number => Math.round(bytes / 2 ** 20);
+
+const at = (some: readonly number[], part: number): number =>
+  some.toSorted((a, b) => a - b)[Math.floor(some.length * part)]!;
+export const median = (some: readonly number[]): number => at(some, 0.5);
+export const p99 = (some: readonly number[]): number => at(some, 0.99);
+
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Waits until it holds; throws, naming `what`, when it does not within `withinMs`. */
