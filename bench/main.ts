@@ -32,14 +32,7 @@ const benches: Record<string, (bench: Bench) => Promise<void>> = {
   tasks,
 };
 
-const { values: flags, positionals } = parseArgs({
-  options: {
-    json: { type: 'boolean', default: false },
-    quick: { type: 'boolean', default: false },
-    profile: { type: 'string' },
-  },
-  allowPositionals: true,
-});
+const { values: flags, positionals } = given();
 const onlyWhenNamed = ['simulate-cluster', 'ideas'];
 const names =
   positionals.length > 0 ? positionals : Object.keys(benches).filter((name) => !onlyWhenNamed.includes(name));
@@ -75,6 +68,21 @@ for (const name of names) {
   say(`${name}: ${Math.round((performance.now() - begun) / 1000)} s`);
 }
 process.exitCode = failed ? 1 : 0;
+
+function given() {
+  try {
+    return parseArgs({
+      options: {
+        json: { type: 'boolean', default: false },
+        quick: { type: 'boolean', default: false },
+        profile: { type: 'string' },
+      },
+      allowPositionals: true,
+    });
+  } catch (error) {
+    return stop(error instanceof Error ? error.message : String(error));
+  }
+}
 
 /** Puts the peers into bench/node_modules if they are not there. False: they cannot be had, and are left out. */
 function installPeers(): boolean {

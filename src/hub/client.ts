@@ -39,8 +39,8 @@ export class Client implements SessionOwner, MailboxOwner {
   connectedAtMs: number | undefined;
   lastSeenAtMs: number | undefined;
   roundTripMs: number | undefined;
-  /** Monotonic times of takeovers by another program, newest last. */
-  takeovers: readonly number[] = none;
+  /** Takeovers by another program that follow each other: how many, when the last one was (monotonic), what its loser was told. */
+  fight: { readonly takeovers: number; readonly atMs: number; readonly retryAfterMs: number } | undefined;
   /** Written to the device, without result. In the order of writing. */
   readonly inFlight = new Deque<PendingCommand>();
   /** Written in an earlier session, to be written again before anything else. */
@@ -197,8 +197,6 @@ export class Client implements SessionOwner, MailboxOwner {
     }
   }
 }
-
-const none: readonly number[] = [];
 
 /** Whether a stored command is to go to its device, and is not on its way. */
 const isLeft = (pending: PendingCommand): boolean =>

@@ -8,9 +8,12 @@ const contentionMs = 10_000;
 export function contention(client: Client, settings: Settings): number {
   const { clock, observe } = settings;
   const now = clock.monotonic();
-  client.takeovers = [...client.takeovers.filter((at) => now - at < contentionMs), now].slice(-32);
-  const takeovers = client.takeovers.length;
+  const { fight } = client;
+  // Who was sent away comes back when its time is over: that is the same fight, however long the time was.
+  const goesOn = fight !== undefined && now - fight.atMs < fight.retryAfterMs + contentionMs;
+  const takeovers = goesOn ? fight.takeovers + 1 : 1;
   const retryAfterMs = Math.min(60_000, 1000 * 2 ** (takeovers - 1));
+  client.fight = { takeovers, atMs: now, retryAfterMs };
   if (takeovers >= 3)
     observe({ kind: 'client-contended', tenant: client.tenant, clientId: client.id, takeovers, retryAfterMs });
   return retryAfterMs;

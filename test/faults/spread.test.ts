@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { connectDevice, type Device } from '../../src/device/index.ts';
 import { memoryEventLog } from '../../src/events/memory-event-log.ts';
-import { Hub } from '../../src/hub/index.ts';
+import { Hub, type HubFact } from '../../src/hub/index.ts';
 import { type MemoryDial, memoryDial, seededRandom, type VirtualClock, virtualClock } from '../../src/testing/index.ts';
 
 // What real processes can only show roughly, to the millisecond: a hub and its devices on a clock that stands still.
@@ -143,6 +143,34 @@ test('a hint of the hub to one device is the least that it waits, and chance com
   evenly(tenths(waits, hint, hint + 500));
   for (const rival of rivals) void rival.close({ timeoutMs: 0 });
   await closeAll(at);
+});
+
+test('two programs that fight for one id are slowed to a takeover a minute, and each is reported (P8)', async () => {
+  const clock = virtualClock();
+  const facts: HubFact[] = [];
+  const random = seededRandom(8);
+  const hub = new Hub({ clock, random, observe: (fact) => facts.push(fact) });
+  const devices: Device[] = [];
+  for (let i = 0; i < 2; i++) {
+    const { dial } = memoryDial(() => hub, { clock, random });
+    const backoff = { minMs: 10, maxMs: 50 };
+    const options = { address: 'memory', clientId: 'contended', clock, random, waitForWelcome: false, dial, backoff };
+    devices.push(await connectDevice(options));
+  }
+  const epochs = (): number[] => facts.flatMap((fact) => (fact.kind === 'session-opened' ? [fact.epoch] : []));
+  const contended = () => facts.filter((fact) => fact.kind === 'client-contended');
+  await clock.advance(10 * 60_000);
+  // Without the waits there would be more than a thousand.
+  expect(epochs().length).toBeLessThan(20);
+  const before = epochs().length;
+  await clock.advance(60 * 60_000);
+  expect(epochs().length - before).toBeLessThanOrEqual(61);
+  expect(epochs()).toEqual([...new Set(epochs())].sort((a, b) => a - b));
+  const waits = contended().map(({ retryAfterMs }) => retryAfterMs);
+  expect(waits.slice(0, 5)).toEqual([4000, 8000, 16_000, 32_000, 60_000]);
+  const closing = [...devices.map((device) => device.close({ timeoutMs: 0 })), hub.close()];
+  await clock.advance(3000);
+  await Promise.all(closing);
 });
 
 test('a peer that falls silent is offline within heartbeat, timeout and a second, one that is late is not, and nothing stays (P9)', async () => {

@@ -307,7 +307,8 @@ const catalogue: Bad[] = [
 ];
 
 test.each(catalogue)('$name gets its answer', async ({ headers, body, keepOpen, expected }) => {
-  expect(await answer(headers, body, keepOpen ? { keepOpen } : {})).toMatchObject(expected);
+  const [said] = await Promise.all([answer(headers, body, keepOpen ? { keepOpen } : {}), peers.beat()]);
+  expect(said).toMatchObject(expected);
 });
 
 /** A device's stream, by hand: the welcome, and what became of it in the end. */

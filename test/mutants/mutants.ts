@@ -454,6 +454,13 @@ export const mutants: readonly Mutant[] = [
     caughtBy: ['test/faults/spread.test.ts'],
   },
   {
+    name: 'who comes back to fight for an id when its wait is over begins a new fight',
+    file: 'src/hub/contention.ts',
+    find: 'now - fight.atMs < fight.retryAfterMs + contentionMs',
+    replace: 'now - fight.atMs < contentionMs',
+    caughtBy: ['test/faults/spread.test.ts'],
+  },
+  {
     name: 'of two times that a drain has drawn for a device the later one counts',
     file: 'src/device/reconnect-wait.ts',
     find: '&& announced > 0) return 0;',
