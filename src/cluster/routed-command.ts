@@ -7,6 +7,7 @@ import type { ClusterFact } from './facts.ts';
 import type { LocalHub } from './local-hub.ts';
 import type { Membership } from './membership.ts';
 import { LinkBroken, type NodeLinks } from './node-link.ts';
+import { Patience } from './patience.ts';
 import type { Place, Whereabouts } from './whereabouts.ts';
 
 /** What all commands of one node share on their way to others. */
@@ -21,12 +22,8 @@ export interface Crossroads {
   cancel(command: Command, reason: string): Promise<CommandUpdate>;
 }
 
-/** Time beyond a command's own for its last update to come, in ms. */
-const graceMs = 5000;
 /** A command that nobody knows is asked for again for so long: it may be on its way from one node to the next. */
 const movingMs = 2000;
-/** Before it is accepted anywhere, a command whose holder cannot be reached waits this long for a better one, at most. */
-const refusedMs = 15_000;
 /** Until a cancel is heard it is asked for again after this many ms. */
 const cancelEveryMs = 250;
 /** Looks in a row that find another holder each time. */
@@ -46,7 +43,7 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
   readonly #command: Command;
   readonly #signal: AbortSignal | undefined;
   readonly #fresh = new FreshUpdates();
-  readonly #startedAt: number;
+  readonly #patience: Patience;
   #source: Source | undefined;
   #mode: 'send' | 'watch' = 'send';
   /** Id of the command in the hub; another one where an idempotency key found it. */
@@ -60,19 +57,17 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
   /** Nodes that said they do not know it, since it was last heard of. */
   readonly #deniedBy = new Set<Home>();
   #missingSince: number | undefined;
-  #attempts = 0;
   #moves = 0;
   #isOver = false;
   #isCancelling = false;
   #letGoOfFollowing: (() => void) | undefined;
-  #wake: (() => void) | undefined;
 
   constructor(roads: Crossroads, command: Command, signal: AbortSignal | undefined) {
     this.#roads = roads;
     this.#command = command;
     this.#commandId = command.id;
     this.#signal = signal;
-    this.#startedAt = roads.clock.monotonic();
+    this.#patience = new Patience(command, roads.clock, roads.random);
     signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
@@ -118,7 +113,7 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
           // Its client has been seen elsewhere.
           this.#leave();
           this.#moved('its client has moved');
-          if (++this.#moves > maxMoves) await this.#pause(1000);
+          if (++this.#moves > maxMoves) await this.#patience.pause(1000);
           continue;
         }
         this.#heard(update);
@@ -147,7 +142,7 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
   #finish(): void {
     this.#isOver = true;
     this.#leave();
-    this.#wake?.();
+    this.#patience.wake();
     this.#signal?.removeEventListener('abort', this.#onAbort);
   }
 
@@ -162,7 +157,7 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
     this.#home = this.#at;
     this.#isHomeSilent = false;
     this.#commandId = update.commandId;
-    this.#attempts = 0;
+    this.#patience.renew();
     this.#moves = 0;
     this.#missingSince = undefined;
     this.#deniedBy.clear();
@@ -195,7 +190,7 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
   #send(place: Place): Source {
     const { hub, links, observe } = this.#roads;
     const options = { signal: this.#signal };
-    const waitForConnectMs = this.#waitLeftMs();
+    const waitForConnectMs = this.#patience.waitLeftMs;
     if (place.kind === 'node') {
       observe({ kind: 'command-routed', toInstance: place.node.instance });
       // Waiting is done here, where every node's claims are heard of.
@@ -243,12 +238,13 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
     if (!isAway && code !== 'unavailable') return error;
     if (tried?.kind !== 'node') {
       // This node drains, and its device is on the way to another one.
-      if (this.#roads.hub.isDraining && code === 'unavailable' && this.#waitLeftMs() > 0)
-        return this.#pause(Math.min(100, this.#waitLeftMs()));
+      if (this.#roads.hub.isDraining && code === 'unavailable' && this.#patience.waitLeftMs > 0)
+        return this.#patience.pause(Math.min(100, this.#patience.waitLeftMs));
       // A store that fences its writers knows better who holds the client.
-      if (code !== 'client-offline' || this.#command.whenOffline === 'fail' || this.#refusedLeftMs() <= 0) return error;
+      if (code !== 'client-offline' || this.#command.whenOffline === 'fail' || this.#patience.refusedLeftMs <= 0)
+        return error;
       this.#roads.whereabouts.forget(this.#command);
-      return this.#pause(this.#refusedLeftMs());
+      return this.#patience.pause(this.#patience.refusedLeftMs);
     }
     this.#roads.whereabouts.forget(this.#command);
     const place = await this.#roads.whereabouts.find(this.#command);
@@ -259,8 +255,8 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
     }
     // A queued command is never refused because its client is away: whoever says so is about to give the client up.
     const isUnsettled = error instanceof LinkBroken || (isAway && this.#command.whenOffline === 'queue');
-    const waitMs = isUnsettled ? this.#refusedLeftMs() : isAway ? this.#waitLeftMs() : 0;
-    return waitMs > 0 ? this.#pause(waitMs) : this.#nobodyThere(error, tried.node);
+    const waitMs = isUnsettled ? this.#patience.refusedLeftMs : isAway ? this.#patience.waitLeftMs : 0;
+    return waitMs > 0 ? this.#patience.pause(waitMs) : this.#nobodyThere(error, tried.node);
   }
 
   /** It was accepted, or may have been: it is looked for until its time is over. */
@@ -291,9 +287,9 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
   }
 
   async #again(error: HubError): Promise<HubError | undefined> {
-    const leftMs = this.#endsAt() - this.#roads.clock.monotonic();
+    const { leftMs } = this.#patience;
     this.#roads.whereabouts.forget(this.#command);
-    return leftMs > 0 ? this.#pause(leftMs) : this.#lost(error.message, error);
+    return leftMs > 0 ? this.#patience.pause(leftMs) : this.#lost(error.message, error);
   }
 
   #moved(reason: string): void {
@@ -301,37 +297,6 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
     if (this.#wasAccepted) this.#mode = 'watch';
     this.#roads.whereabouts.forget(this.#command);
     this.#roads.observe({ kind: 'command-relocated', tenant, clientId, commandId: this.#commandId, reason });
-  }
-
-  /** Longer with each attempt. Ends early when the reader leaves. */
-  #pause(mostMs: number): Promise<undefined> {
-    const { clock, random } = this.#roads;
-    const ms = Math.min(mostMs, (0.5 + random() / 2) * Math.min(1000, 20 * 2 ** this.#attempts++));
-    return new Promise((resolve) => {
-      const letGo = clock.after(ms, () => this.#wake?.());
-      this.#wake = () => {
-        letGo();
-        this.#wake = undefined;
-        resolve(undefined);
-      };
-    });
-  }
-
-  #waitLeftMs(): number {
-    const { waitForConnectMs } = this.#command;
-    return Math.max(0, Math.ceil(waitForConnectMs - (this.#roads.clock.monotonic() - this.#startedAt)));
-  }
-
-  #refusedLeftMs(): number {
-    const { whenOffline, timeoutMs, waitForConnectMs } = this.#command;
-    const mostMs = whenOffline === 'queue' ? refusedMs : Math.min(refusedMs, timeoutMs + waitForConnectMs);
-    return mostMs - (this.#roads.clock.monotonic() - this.#startedAt);
-  }
-
-  #endsAt(): number {
-    const { whenOffline, timeoutMs, waitForConnectMs, ttlMs } = this.#command;
-    if (whenOffline === 'fail') return this.#startedAt + timeoutMs + waitForConnectMs + graceMs;
-    return timeoutMs === 0 ? Number.POSITIVE_INFINITY : this.#startedAt + ttlMs + timeoutMs + graceMs;
   }
 
   #nobodyThere(error: HubError, node: NodeInfo): HubError {
@@ -351,7 +316,7 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
 
   /** A road that was opened with `send` has the signal, too. */
   readonly #onAbort = (): void => {
-    this.#wake?.();
+    this.#patience.wake();
     if (this.#mode === 'watch') void this.#cancel();
   };
 
