@@ -1,4 +1,9 @@
-import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import {
+  type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
+  type ServerHttp2Stream,
+  sensitiveHeaders,
+} from 'node:http2';
 import { Metadata } from '@grpc/grpc-js';
 import { headerBytes } from './header-limit.ts';
 import { answerHeaders, answerOptions, isPlain, peerOf, plainCredentials, trailersOf } from './plain-headers.ts';
@@ -27,7 +32,7 @@ class PlainBidi extends RawCall {
   constructor(stream: ServerHttp2Stream, path: string, environment: RawCallEnvironment) {
     super(stream, path, peerOf(stream), environment);
     stream.on('error', ignore);
-    if (this.#isThere) stream.respond(answerHeaders, answerOptions);
+    if (this.#isThere) stream.respond(began, answerOptions);
   }
 
   protected override finish(status?: CallStatus): void {
@@ -46,7 +51,13 @@ class PlainBidi extends RawCall {
   }
 }
 
-/** As grpc-js says it. */
+/** As grpc-js says it. Not for HPACK's tables: an entry would stay with each connection, and be used once. */
+const began: OutgoingHttpHeaders = {
+  ...answerHeaders,
+  'grpc-encoding': 'identity',
+  'grpc-accept-encoding': 'identity,deflate,gzip',
+  [sensitiveHeaders]: ['content-type', 'grpc-encoding', 'grpc-accept-encoding'],
+};
 const ended: OutgoingHttpHeaders = { 'grpc-status': 0, 'grpc-message': 'OK' };
 
 // What an error means is told by 'close', which comes after it.

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { constants } from 'node:http2';
+import { connect as connectHttp2, constants, sensitiveHeaders } from 'node:http2';
 import { Client, credentials, status } from '@grpc/grpc-js';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { HubError } from '../../src/errors.ts';
@@ -79,6 +79,20 @@ describe('a device stream', () => {
     expect(await end).toMatchObject({ code: status.OK, details: 'OK' });
     await taken.until(({ closed }) => closed === 1);
     expect(server.load.deviceStreams).toBe(0);
+  });
+
+  test('gets the same headers whether grpc-js serves it or not', async () => {
+    const { server } = await start();
+    const session = connectHttp2(`http://${server.addresses[0]}`);
+    onTestFinished(() => session.destroy());
+    const head = { ':method': 'POST', ':path': connectPath, 'content-type': 'application/grpc' };
+    const answers = [head, { ...head, 'grpc-timeout': '1H' }].map(async (headers) => {
+      const [{ date: _, ...answer }] = await once(session.request(headers), 'response');
+      return answer;
+    });
+    const [plain, byGrpcJs] = await Promise.all(answers);
+    expect(plain).toMatchObject({ ':status': 200, 'grpc-accept-encoding': 'identity,deflate,gzip' });
+    expect({ ...plain, [sensitiveHeaders]: [] }).toEqual({ ...byGrpcJs, [sensitiveHeaders]: [] });
   });
 
   test('gets its headers before its credential is known', async () => {
