@@ -4,7 +4,7 @@ import type { HubVerbs } from './actors/hub.ts';
 import type { NodeVerbs } from './actors/node.ts';
 import type { RedisVerbs } from './actors/redis.ts';
 import type { SqliteVerbs } from './actors/sqlite.ts';
-import { type Bench, type Contender, during, same, takeTurns } from './harness.ts';
+import { type Bench, type Contender, during, perOperation, same, takeTurns } from './harness.ts';
 
 /** A background of queued commands that leaves the machine room, in commands a second. */
 const easy = 200;
@@ -71,8 +71,7 @@ export async function queued(bench: Bench): Promise<void> {
       return { ...latency };
     },
     async one(seconds) {
-      const load = await sqlite.call('transactions', { seconds, bytes });
-      return { perSecond: load.operations / load.seconds, p99Ms: load.p99Ms };
+      return perOperation({ cpu: sqlite }, () => sqlite.call('transactions', { seconds, bytes }));
     },
   };
   if (redis)
@@ -92,7 +91,7 @@ export async function queued(bench: Bench): Promise<void> {
   const bare = 'bare better-sqlite3, a transaction each';
   bench.report('queued commands per second, 100 callers', '1/s', full!.perSecond!, { [bare]: one!.perSecond! });
   bench.report('p99 of queued commands', 'ms', full!.queuedP99Ms!);
-  bench.report('hub CPU per command', 'us', full!.cpu!);
+  bench.report('hub CPU per command', 'us', full!.cpu!, { [bare]: one!.cpu! });
   if (shared) {
     const sqliteHub = 'a hub over SQLite';
     bench.report('over Redis: queued commands per second', '1/s', shared.perSecond!, { [sqliteHub]: full!.perSecond! });
