@@ -7,7 +7,7 @@ import {
   GoodbyeReason,
   type Welcome,
 } from '../../src/protocol/gen/signalbox/v1/device.ts';
-import { commandOf } from './scripted-hub.ts';
+import { commandOf, welcomeOf } from './scripted-hub.ts';
 
 /** One attempt of a device to connect, without a network; the test is the hub. */
 export class FakeStream implements HubWire {
@@ -54,20 +54,7 @@ export class FakeStream implements HubWire {
 
   welcome(overrides: Partial<Welcome> = {}): void {
     this.#seq = overrides.resumed ? (this.of('hello')[0]?.resume?.lastSeq ?? 0) : 0;
-    const value: Welcome = {
-      session: 's1',
-      epoch: 1,
-      resumed: false,
-      lastSeq: 0,
-      heartbeatMs: 0,
-      livenessMs: 0,
-      maxFrameBytes: 1024 * 1024,
-      node: 'test',
-      clientId: 'pump-7',
-      atMs: 0,
-      ...overrides,
-    };
-    this.tell({ $case: 'welcome', value });
+    this.tell({ $case: 'welcome', value: welcomeOf(overrides) });
   }
 
   number(body: DownBody): number {

@@ -96,19 +96,7 @@ export class ScriptedStream {
   async welcome(overrides: Partial<Welcome> = {}): Promise<Hello> {
     const hello = await this.next('hello');
     this.#seq = overrides.resumed ? (hello.resume?.lastSeq ?? 0) : 0;
-    const value: Welcome = {
-      session: randomUUID(),
-      epoch: 1,
-      resumed: false,
-      lastSeq: 0,
-      heartbeatMs: 0,
-      livenessMs: 0,
-      maxFrameBytes: 1024 * 1024,
-      node: 'test',
-      clientId: hello.clientId,
-      atMs: 0,
-      ...overrides,
-    };
+    const value = welcomeOf({ session: randomUUID(), clientId: hello.clientId, ...overrides });
     this.send({ $case: 'welcome', value });
     return hello;
   }
@@ -138,6 +126,22 @@ export class ScriptedStream {
   resume(): void {
     this.#call.resume();
   }
+}
+
+export function welcomeOf(welcome: Partial<Welcome>): Welcome {
+  return {
+    session: 's1',
+    epoch: 1,
+    resumed: false,
+    lastSeq: 0,
+    heartbeatMs: 0,
+    livenessMs: 0,
+    maxFrameBytes: 1024 * 1024,
+    node: 'test',
+    clientId: 'pump-7',
+    atMs: 0,
+    ...welcome,
+  };
 }
 
 export function commandOf(command: Partial<DeviceCommand> & { id: string }): DeviceCommand {

@@ -50,6 +50,17 @@ async function dialling(options: Partial<DeviceOptions> = {}): Promise<Device> {
   return device;
 }
 
+/** Serves `echo` by a handler that notes what it runs, and does not end before `open`. */
+function handleSlowly(device: Device): { ran: string[]; open: () => void } {
+  const ran: string[] = [];
+  const { passed, open } = gate();
+  device.handle(echo, async (_, { commandId }) => {
+    ran.push(commandId);
+    await passed;
+  });
+  return { ran, open };
+}
+
 describe('connecting', () => {
   test('the first frame is a hello that says who we are and what we have', async () => {
     await dialling({ labels: { site: 'north' }, agent: 'pump/1.0', window: 12 });
@@ -401,12 +412,7 @@ describe('resume', () => {
 
   test('a new session drops what was not begun: the hub sends again what it still wants', async () => {
     const device = await dialling({ concurrency: 1 });
-    const open = gate();
-    const ran: string[] = [];
-    device.handle(echo, async (_, { commandId }) => {
-      ran.push(commandId);
-      await open.passed;
-    });
+    const { ran, open } = handleSlowly(device);
     const first = network.newest();
     first.welcome();
     for (const id of ['a', 'b', 'c']) first.command({ id });
@@ -417,7 +423,7 @@ describe('resume', () => {
     expect(second.of('hello')[0]?.inFlight).toEqual(['a']);
     second.welcome({ session: 's2' });
     second.command({ id: 'c' });
-    open.open();
+    open();
     await turns();
     expect(ran).toEqual(['a', 'c']);
   });
@@ -452,19 +458,14 @@ describe('resume', () => {
 describe('time limits', () => {
   test('a command that may not start any more is expired and never run', async () => {
     const device = await dialling({ concurrency: 1 });
-    const open = gate();
-    const ran: string[] = [];
-    device.handle(echo, async (_, { commandId }) => {
-      ran.push(commandId);
-      await open.passed;
-    });
+    const { ran, open } = handleSlowly(device);
     const stream = network.newest();
     stream.welcome();
     stream.command({ id: 'a' });
     stream.command({ id: 'b', startWithinMs: 1000 });
     await clock.advance(1000);
     expect(stream.of('result')).toMatchObject([{ commandId: 'b', state: CommandState.COMMAND_STATE_EXPIRED }]);
-    open.open();
+    open();
     await turns();
     expect(ran).toEqual(['a']);
   });
