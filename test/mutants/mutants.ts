@@ -142,7 +142,7 @@ export const mutants: readonly Mutant[] = [
     file: 'src/device/runner.ts',
     find: 'if (!begun) this.#run(job, handler);',
     replace: 'if (!begun || begun) this.#run(job, handler);',
-    caughtBy: ['test/device/session.test.ts', 'test/device/commands.test.ts', 'test/device/journal.test.ts'],
+    caughtBy: ['test/device/running.test.ts', 'test/device/commands.test.ts', 'test/device/journal.test.ts'],
   },
   {
     name: 'a gap in a channel is not told',
