@@ -301,7 +301,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a step that was packed is read from the beginning of its page',
     file: 'src/events/channel-tail.ts',
-    find: 'this.#weights[place]! += (at / 8) * maxPackedWeight;',
+    find: 'this.#facts[2 * place + 1]! += (at / 8) * maxPackedWeight;',
     replace: '',
     caughtBy: ['test/events/packed-steps.test.ts'],
   },
