@@ -13,8 +13,17 @@ import { dice, figures, size, sleep } from './support/sizes.ts';
 
 afterEach(killAll);
 
-/** Where a hub dies by its own hand: each of these facts is told between two steps that belong together. */
-const points = ['command-accepted', 'command-delivered', 'command-ended', 'session-opened', 'session-closed'];
+/** Where a hub dies by its own hand: each is between two steps that belong together. */
+const points = [
+  'stored add', // the caller has no answer
+  'stored markSent', // it is not written to the device
+  'asked advance', // the device has acknowledged
+  'asked finishTold', // the device has told its result
+  'stored finishTold', // nobody has been told of it
+  'command-delivered',
+  'session-opened', // in the middle of a takeover
+  'session-closed',
+];
 
 /** Commands that a device may have at a time. */
 const hubWindow = 16;
@@ -54,6 +63,15 @@ test('hubs and devices are killed and links cut: nothing accepted is lost, nothi
   const ledger = new Ledger<CallerLine>(files.callers);
   const transport = grpcTransport({ address: callerRoad.address });
   let killed = 0;
+  let point: string | undefined;
+  /** How many hubs have met their point. */
+  const met: Record<string, number> = {};
+  /** Nothing else ends a hub than a kill. */
+  const noteDeath = async (): Promise<void> => {
+    expect(await hub.child.ended, hub.child.stderr).toBe('SIGKILL');
+    expect(points).toContain(point);
+    met[point!] = (met[point!] ?? 0) + 1;
+  };
   let isCalm = false;
   let submittedCount = 0;
   let acceptances = 0;
@@ -103,27 +121,30 @@ test('hubs and devices are killed and links cut: nothing accepted is lost, nothi
     // Each hub does some work before it dies, however slow the machine is.
     const [since, enough, patience] = [acceptances, between(10, 150), performance.now() + 3000];
     while (!hub.child.hasEnded && acceptances - since < enough && performance.now() < patience) await sleep(5);
+    if (hub.child.hasEnded) await noteDeath();
     // One in four is killed while it drains.
     if (!hub.child.hasEnded && random() < 0.25) {
       hub.child.signal('SIGTERM');
       await sleep(between(0, 300));
     }
     if (!hub.child.hasEnded) await hub.child.kill();
+    expect(['SIGKILL', 0], hub.child.stderr).toContain(await hub.child.ended);
     killed++;
     if (process.env.SIGNALBOX_TALK)
       figures(`${killed} kills, ${next} submitted, ${Math.round(performance.now() / 1000)} s`);
     // Half of the hubs die at a named point, the others by chance.
+    point = killed < kills && random() < 0.5 ? points[between(0, points.length - 1)] : undefined;
     await hub
-      .start(
-        killed < kills && random() < 0.5
-          ? { dieAt: { kind: points[between(0, points.length - 1)]!, nth: between(1, 60) } }
-          : {},
-      )
+      .start(point === undefined ? {} : { dieAt: { kind: point, nth: between(1, 60) } })
       .catch((error: unknown) => {
         // It may have met its point before it was ready.
         if (!hub.child.hasEnded) throw error;
       });
-    if (hub.child.hasEnded) await hub.start();
+    if (hub.child.hasEnded) {
+      await noteDeath();
+      point = undefined;
+      await hub.start();
+    }
     if (killed % 3 === 0) {
       const at = between(0, groups.length - 1);
       deaths[at]!++;
@@ -146,10 +167,11 @@ test('hubs and devices are killed and links cut: nothing accepted is lost, nothi
   const told = readLedger<CallerLine>(files.callers);
   const verdict = compare(told, readLedger<EffectLine>(files.effects));
   figures(
-    `calm for ${Math.round(performance.now() - calmAt)} ms at the end, seed ${seed}, ${hub.starts} hubs, ${deviceRoad.counts.cut} + ${callerRoad.counts.cut} cuts, ${submittedCount} submitted, ${JSON.stringify({ ...verdict, broken: verdict.broken.length })}`,
+    `calm for ${Math.round(performance.now() - calmAt)} ms at the end, seed ${seed}, ${hub.starts} hubs, died at ${JSON.stringify(met)}, ${deviceRoad.counts.cut} + ${callerRoad.counts.cut} cuts, ${submittedCount} submitted, ${JSON.stringify({ ...verdict, broken: verdict.broken.length })}`,
   );
   expect(verdict.broken.slice(0, 20)).toEqual([]);
   expect(verdict.accepted).toBe(commands);
+  expect(Object.keys(met), 'points at which hubs died by their own hand').not.toEqual([]);
   // Nothing else befell them: no hub and no link makes a command fail, expire or end unknown.
   expect(Object.keys(verdict.states).filter((state) => !['succeeded', 'unknown'].includes(state))).toEqual([]);
   const unknown = new Set(told.flatMap((line) => (line.kind === 'ended' && line.state === 'unknown' ? [line.as] : [])));

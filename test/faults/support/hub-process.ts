@@ -5,10 +5,14 @@ import { existsSync, readdirSync } from 'node:fs';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { createInterface } from 'node:readline';
 import { runUntilSignal, type ServeOptions, serve } from '../../../src/server/index.ts';
+import { StoreThread } from '../../../src/sqlite/store-thread.ts';
 
 export interface HubProcessOptions {
   readonly serve: ServeOptions;
-  /** Dies by its own hand, as if by kill -9, right when this fact is told for the nth time. */
+  /**
+   * Dies by its own hand, as if by kill -9, right when this fact is told for the nth time; `asked <operation>` is when the
+   * store is asked for that, `stored <operation>` when it has done it and nobody has been told yet.
+   */
   readonly dieAt?: { readonly kind: string; readonly nth: number } | undefined;
 }
 
@@ -19,6 +23,20 @@ const options = given === 'waits' ? (JSON.parse((await once(told, 'line'))[0]) a
 let left = options.dieAt?.nth ?? 0;
 /** How many facts of each kind were told; of those that have a reason, also as `<kind>: <reason>`. */
 const facts: Record<string, number> = {};
+/** One more of what may be the last. */
+const met = (kind: string): void => {
+  if (kind === options.dieAt?.kind && --left === 0) process.kill(process.pid, 'SIGKILL');
+};
+const { call } = StoreThread.prototype;
+if (options.dieAt)
+  StoreThread.prototype.call = function withPoints(this: StoreThread, operation, args, bytes) {
+    met(`asked ${operation}`);
+    const answer = call.call(this, operation, args, bytes) as ReturnType<typeof this.call<typeof operation>>;
+    return answer.then((value) => {
+      met(`stored ${operation}`);
+      return value;
+    });
+  };
 const delay = monitorEventLoopDelay({ resolution: 5 });
 const server = await serve(
   { logLevel: 'silent', ...options.serve },
@@ -27,7 +45,7 @@ const server = await serve(
     observe: (fact) => {
       for (const name of 'reason' in fact ? [fact.kind, `${fact.kind}: ${fact.reason}`] : [fact.kind])
         facts[name] = (facts[name] ?? 0) + 1;
-      if (fact.kind === options.dieAt?.kind && --left === 0) process.kill(process.pid, 'SIGKILL');
+      met(fact.kind);
       if (fact.kind === 'store-failed' && 'operation' in fact)
         process.stderr.write(`${fact.operation}: ${fact.message}\n`);
     },
