@@ -5,6 +5,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { HubError } from '../../src/errors.ts';
 import { http2StreamOf } from '../../src/grpc/grpc-js-call.ts';
 import { decodeDown, encodeUp } from '../../src/protocol/frames.ts';
+import { virtualClock } from '../../src/testing/index.ts';
 import { authenticatorOf, principal } from './fake-hub.ts';
 import { asIs, connect, connectPath, ended, hello, helloOf, metadataOf, start } from './harness.ts';
 
@@ -137,9 +138,12 @@ describe('a device stream', () => {
   });
 
   test('that sends no frame in time is ended, saying so', async () => {
-    const { hub, client } = await start({ limits: { firstFrameMs: 50 } });
-    const end = await ended(connect(client).resume());
-    expect(end).toMatchObject({ code: status.DEADLINE_EXCEEDED, details: 'no frame came within 50 ms' });
+    const clock = virtualClock();
+    const { hub, client } = await start({ clock, limits: { firstFrameMs: 50 } });
+    const end = ended(connect(client).resume());
+    await hub.until(() => hub.taken.length === 1);
+    await clock.advance(50);
+    expect(await end).toMatchObject({ code: status.DEADLINE_EXCEEDED, details: 'no frame came within 50 ms' });
     await hub.taken[0]!.until(({ closed }) => closed === 1);
   });
 
