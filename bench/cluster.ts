@@ -78,7 +78,7 @@ async function hop(bench: Bench, redis: Actor<RedisVerbs>, nodes: readonly Actor
     };
   } else bench.say('skipped: NATS request/reply, nats-server is not installed');
 
-  const turns = bench.isQuick ? { rounds: 3, seconds: 1, warmUpSeconds: 3 } : { rounds: 5, seconds: 2 };
+  const turns = bench.isQuick ? { rounds: 3, seconds: 0.5, warmUpSeconds: 1.2 } : { rounds: 5, seconds: 2 };
   const results = await takeTurns(contenders, turns);
   const { here, there } = results;
   const others = {
