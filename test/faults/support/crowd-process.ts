@@ -1,6 +1,6 @@
 // Devices and browsers in a process of their own, behind roads on which nothing comes down to them any more when they are
-// told to stop reading. Who does not read does not see either that it was closed: such a one hangs up now and then, and comes
-// back for more.
+// told to stop reading. Who does not read does not see either that it was closed: when told to come and go, all hang up now and
+// then, and are back for more at once.
 import { get } from 'node:http';
 import { createInterface } from 'node:readline';
 import { connectDevice } from '../../../src/device/index.ts';
@@ -15,19 +15,12 @@ export interface CrowdOptions {
   readonly browsers: number;
   /** What the browsers watch. */
   readonly channel: string;
+  /** Browsers that do not read ask for all that is kept when they come back. */
+  readonly replays: boolean;
 }
 
-/** What has come down to them so far. */
-export interface CrowdCounts {
-  /** Commands that ran. */
-  readonly commands: number;
-  /** Bytes that browsers have read. */
-  readonly bytes: number;
-}
-
-const { grpc, http, names, browsers, channel } = JSON.parse(process.argv[2]!) as CrowdOptions;
+const { grpc, http, names, browsers, channel, replays } = JSON.parse(process.argv[2]!) as CrowdOptions;
 const roads = { devices: await faultProxy({ target: grpc }), browsers: await faultProxy({ target: http }) };
-const counts = { commands: 0, bytes: 0 };
 const say = (value: object): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
 
 for (const clientId of names) {
@@ -38,7 +31,7 @@ for (const clientId of names) {
     backoff: { minMs: 50, maxMs: 500 },
     connectTimeoutMs: 3000,
   });
-  device.handle(order, () => void counts.commands++);
+  device.handle(order, () => undefined);
 }
 
 let isReading = true;
@@ -53,13 +46,11 @@ function browse(n: number): void {
     among?.delete(n);
     setTimeout(browse, 200, n);
   };
-  // Who does not read has missed something, and asks for all that is kept.
-  const url = `http://${roads.browsers.address}/v1/events?channel=${channel}&from=${isReading ? 'now' : 'start'}`;
+  const from = replays && !isReading ? 'start' : 'now';
+  const url = `http://${roads.browsers.address}/v1/events?channel=${channel}&from=${from}`;
   const asked = get(url, { agent: false }, (response) => {
     among = watching.add(n);
-    response.on('data', (chunk: Buffer) => {
-      counts.bytes += chunk.length;
-    });
+    response.resume();
     response.on('error', again);
     response.on('close', again);
   });
@@ -68,28 +59,31 @@ function browse(n: number): void {
 for (let n = 0; n < browsers; n++) browse(n);
 
 let hangUps: NodeJS.Timeout | undefined;
-function read(): void {
-  isReading = true;
-  clearInterval(hangUps);
-  watching = new Set();
-  for (const road of Object.values(roads)) road.resume();
-  roads.browsers.cutAll();
-}
-function stall(): void {
-  isReading = false;
-  for (const road of Object.values(roads)) road.pause('down');
-  // Each after five seconds on average, one after the other.
-  hangUps = setInterval(() => {
-    for (const road of Object.values(roads)) road.cutSome(0.1);
-  }, 500);
-}
+const verbs: Record<string, () => void> = {
+  read() {
+    isReading = true;
+    clearInterval(hangUps);
+    watching = new Set();
+    for (const road of Object.values(roads)) road.resume();
+    roads.browsers.cutAll();
+  },
+  stall() {
+    isReading = false;
+    for (const road of Object.values(roads)) road.pause('down');
+  },
+  /** Each after five seconds on average, one after the other. */
+  'come and go'() {
+    clearInterval(hangUps);
+    hangUps = setInterval(() => {
+      for (const road of Object.values(roads)) road.cutSome(0.1);
+    }, 500);
+  },
+};
 
 createInterface({ input: process.stdin }).on('line', (told) => {
-  if (told === 'counts') say({ counts });
-  else if (told === 'watching') say({ watching: watching.size });
+  if (told === 'watching') say({ watching: watching.size });
   else {
-    if (told === 'read') read();
-    else stall();
+    verbs[told]?.();
     say({ told });
   }
 });

@@ -3,7 +3,7 @@ import { connectDevice, type Device } from '../../../src/device/index.ts';
 import { type GrpcTransport, grpcTransport } from '../../../src/grpc/index.ts';
 import { submit } from './callers.ts';
 import { Child } from './child.ts';
-import type { CrowdCounts, CrowdOptions } from './crowd-process.ts';
+import type { CrowdOptions } from './crowd-process.ts';
 import type { HubProcess } from './hub.ts';
 import type { Probed, ProberOptions } from './prober-process.ts';
 import { eventually } from './sizes.ts';
@@ -18,6 +18,8 @@ export interface CrowdSize {
   readonly events: number;
   /** Commands to the healthy device in each round, and as many events of it. */
   readonly probes: number;
+  /** Browsers that do not read ask for all that is kept when they come back. Default: for what comes from now on. */
+  readonly replays?: boolean;
 }
 
 /** As many devices as browsers, which read or do not, what is sent to them, and beside them a device that is well. */
@@ -48,6 +50,7 @@ export class Crowd {
       names,
       browsers: size.count,
       channel,
+      replays: size.replays ?? false,
     } satisfies CrowdOptions);
     this.#prober = new Child('prober-process', { grpc, http, channel } satisfies ProberOptions);
   }
@@ -86,14 +89,15 @@ export class Crowd {
     await eventually(() => `all of the crowd are back, but ${JSON.stringify(missing)}`, isThere);
   }
 
-  /** From now on none of them reads, though they go on writing, and come back when they are closed. */
+  /** From now on none of them reads, though they go on writing. */
   async stall(): Promise<void> {
     this.#isReading = false;
     await this.#peers.ask('stall', 'told');
   }
 
-  counts(): Promise<CrowdCounts> {
-    return this.#peers.ask('counts', 'counts');
+  /** From now on, until all are to read again, they hang up now and then and come back for more. */
+  async comeAndGo(): Promise<void> {
+    await this.#peers.ask('come and go', 'told');
   }
 
   /** Sends a command to each device of the crowd and tells events to its browsers, while the healthy ones are probed. */
