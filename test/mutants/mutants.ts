@@ -502,4 +502,18 @@ export const mutants: readonly Mutant[] = [
     replace: '',
     caughtBy: ['test/hub/events.test.ts'],
   },
+  {
+    name: 'what was read from the disk and did not go out at once is read again',
+    file: 'src/gateway/sse/fan-out.ts',
+    find: 'if (reader.found !== undefined) reader.found = restOf(reader.found, stretch);',
+    replace: 'reader.found = undefined;',
+    caughtBy: ['test/gateway/fan-out.test.ts'],
+  },
+  {
+    name: 'events are read from the disk by their number, however large they are',
+    file: 'src/sqlite/event-table.ts',
+    find: 'if (bytes >= maxBytes) break;',
+    replace: '',
+    caughtBy: ['test/sqlite/crash.test.ts'],
+  },
 ];
