@@ -28,7 +28,10 @@ export interface HubStreamOptions {
 
 /** What a stream tells its owner. */
 export interface HubStreamListener {
+  /** The hub has taken our hello. The outbox and the inbox move only now, and may end the stream at once. */
   onWelcome(welcome: Welcome): void;
+  /** They have, and the stream lives. */
+  onOpen(welcome: Welcome): void;
   onDrain(drain: Drain): void;
   /** Called once, when everything is freed; not after `destroy`. */
   onEnd(end: StreamEnd): void;
@@ -207,6 +210,7 @@ export class HubStream {
       throw new HubError('internal', 'the hub resumes a session that was not asked for');
     this.#isWelcome = true;
     this.#letGoOfTimeout();
+    this.#listener.onWelcome(welcome);
     if (heartbeatMs > 0) this.#watch(heartbeatMs + livenessMs);
     if (maxFrameBytes > 0) outbox.maxFrameBytes = maxFrameBytes;
     this.#lastSeq = resumed ? outbox.received : 0;
@@ -214,7 +218,7 @@ export class HubStream {
     outbox.attach((bytes) => this.#send(bytes), resumed ? lastSeq : undefined);
     inbox.expectHandlers();
     inbox.release();
-    if (!this.#isOver) this.#listener.onWelcome(welcome);
+    if (!this.#isOver) this.#listener.onOpen(welcome);
   }
 
   /** Takes the hub for dead after `silenceMs` in which nothing came. */

@@ -1,5 +1,5 @@
 import { HubError } from '../errors.ts';
-import { type Drain, type Goodbye, GoodbyeReason, type Welcome } from '../protocol/gen/signalbox/v1/device.ts';
+import { type Drain, type Goodbye, GoodbyeReason } from '../protocol/gen/signalbox/v1/device.ts';
 import type { DeviceEnd, DeviceState } from './device-state.ts';
 import { type DeviceFact, tell } from './facts.ts';
 import { goodbyeError } from './goodbye-error.ts';
@@ -44,7 +44,13 @@ export class Link {
     this.#setState({ kind: 'connecting', attempt: this.#wait.attempts + 1 });
     if (this.#options.outbox.isExhausted) this.#session = undefined;
     this.#stream = new HubStream(this.#options, this.#session, {
-      onWelcome: (welcome) => this.#onWelcome(welcome),
+      onWelcome: ({ session }) => {
+        this.#wasWelcome = true;
+        this.#session = session || undefined;
+        this.#wait.onWelcome();
+      },
+      onOpen: ({ session, epoch, resumed, clientId, node }) =>
+        this.#setState({ kind: 'connected', session, epoch, resumed, clientId, node }),
       onDrain: (drain) => this.#onDrain(drain),
       onEnd: (end) => this.#onEnd(end),
     });
@@ -64,13 +70,6 @@ export class Link {
         stream.leave();
       });
     this.#end({ kind: 'closed' });
-  }
-
-  #onWelcome({ session, epoch, resumed, clientId, node }: Welcome): void {
-    this.#wasWelcome = true;
-    this.#session = session || undefined;
-    this.#wait.onWelcome();
-    this.#setState({ kind: 'connected', session, epoch, resumed, clientId, node });
   }
 
   #onDrain(drain: Drain): void {

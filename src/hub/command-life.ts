@@ -92,7 +92,10 @@ export class CommandLife {
   /** A stored command as this process knows it; it may have been accepted long ago. */
   recall(stored: StoredCommand): PendingCommand {
     const known = this.registry.get(stored.command.id);
-    if (known) return known;
+    if (known) {
+      known.catchUp(stored);
+      return known;
+    }
     const { clock } = this.#host.settings;
     const monotonic = clock.monotonic() - (clock.now() - stored.acceptedAtMs);
     const { acceptedAtMs, position, last, command } = stored;

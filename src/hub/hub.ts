@@ -296,7 +296,7 @@ export class Hub implements CommandTransport {
   #adopt(stored: StoredCommand): PendingCommand | undefined {
     const known = this.#life.registry.get(stored.command.id);
     if (known && (known.hasEnded || known.isEnding || known.place !== 'shelf')) return undefined;
-    const pending = known ?? this.#life.recall(stored);
+    const pending = this.#life.recall(stored);
     const client = this.#directory.get(stored.command.tenant, stored.command.clientId);
     if (pending.journal === undefined || !client?.session) return pending;
     return this.#reconciliation.isToBeSent(pending, client.session, client) ? pending : undefined;

@@ -166,6 +166,13 @@ export class PendingCommand extends Alarm implements CommandRecord {
     this.#moreReaders = undefined;
   }
 
+  /** Another hub may have sent it since it was looked at here: that is what the store knows. */
+  catchUp({ sentToJournal }: { readonly sentToJournal?: string | undefined }): void {
+    if (this.place !== 'shelf' || this.hasEnded || this.isEnding || sentToJournal === undefined) return;
+    this.journal = sentToJournal;
+    this.missesSteps = true;
+  }
+
   /** Tells `reader` what was, then what comes. */
   attach(reader: UpdateReader, onLeft?: () => void): void {
     if (reader.wantsSteps) for (const update of this.history()) reader.offer(update);

@@ -63,10 +63,9 @@ export class Reports {
     // Most often it is of the oldest command that the device has.
     const { first } = session.client.inFlight;
     const pending = first?.id === result.commandId ? first : this.#life.registry.get(result.commandId);
-    if (pending) return this.#end(session, pending, result);
     const store = this.#settings.commands;
-    if (!store) return this.#strayEnd(session, result);
-    return this.#storedEnd(session, result, store);
+    if (pending && !(store && isUnsent(pending))) return this.#end(session, pending, result);
+    return store ? this.#storedEnd(session, result, store) : this.#strayEnd(session, result);
   }
 
   /** Of a command from before this process: the device may tell its end before its mailbox is read. */
@@ -219,3 +218,7 @@ export class Reports {
 }
 
 const brief = (id: string): string => JSON.stringify(id.slice(0, limits.commandIdLength));
+
+/** Whether a command lies here as if nobody had sent it: another hub may have done so since. */
+const isUnsent = ({ place, journal, hasEnded }: PendingCommand): boolean =>
+  place === 'shelf' && journal === undefined && !hasEnded;

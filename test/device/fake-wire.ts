@@ -15,6 +15,8 @@ export class FakeStream implements HubWire {
   readonly frames: UpFrame[] = [];
   /** False: frames are taken, but the device is told that the wire is full. */
   isOpen = true;
+  /** What becomes of the stream as a frame goes out. */
+  onSend: (frame: UpFrame) => void = () => undefined;
   isEnded = false;
   isDestroyed = false;
   readonly #listener: HubWireListener;
@@ -26,7 +28,9 @@ export class FakeStream implements HubWire {
   }
 
   send(bytes: Buffer): boolean {
-    this.frames.push(decodeUp(bytes));
+    const frame = decodeUp(bytes);
+    this.frames.push(frame);
+    this.onSend(frame);
     return this.isOpen;
   }
 

@@ -50,6 +50,23 @@ describe('connecting', () => {
     expect(retryInMs()).toBe(250);
   });
 
+  test('a stream that breaks as the first frame of its new session goes out is followed by one that resumes that session', async () => {
+    const device = await dialling();
+    network.newest().welcome({ session: 'first' });
+    void device.emit('temperature', { celsius: 20 });
+    await turns();
+    network.newest().close();
+    await clock.advance(250);
+    const second = network.newest();
+    second.onSend = ({ seq }) => {
+      if (seq > 0) second.close();
+    };
+    second.welcome({ session: 'second', resumed: false });
+    expect(second.numbered).toEqual(['1 event']);
+    await clock.advance(500);
+    expect(network.newest().of('hello')[0]?.resume).toEqual({ session: 'second', lastSeq: 0 });
+  });
+
   test('a token function is asked for each attempt; what it throws is one failed attempt', async () => {
     const answers = ['one', new Error('token server away'), 'three'];
     const device = await dialling({

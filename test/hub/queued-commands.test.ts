@@ -126,6 +126,33 @@ test('a result for a command that this hub has not read yet is taken over', asyn
   await next.close();
 });
 
+test.each([
+  { when: 'before its mailbox is read', isEarly: true },
+  { when: 'after its mailbox was read', isEarly: false },
+])(
+  'what another hub has sent since it was watched here is not sent again, and its result counts $when',
+  async ({ isEarly }) => {
+    const { hub: there, store, clock } = setUp();
+    const here = new Hub({ clock, commands: store });
+    const command = queued();
+    await enqueue(there, command);
+    const watched = collect(here.watch('default', command.id));
+    await here.get('default', command.id);
+    const device = scriptedDevice(there);
+    await device.hello({ journalId: 'j1' });
+    await device.command();
+    device.cut();
+    const again = scriptedDevice(here);
+    const welcome = again.hello({ journalId: 'j1', inFlight: [command.id] });
+    if (!isEarly) await welcome;
+    again.succeed(command.id);
+    expect((await watched).at(-1)).toMatchObject({ state: 'succeeded' });
+    expect(again.commands).toHaveLength(0);
+    await here.close();
+    await there.close();
+  },
+);
+
 test('the newest of the commands with one coalesce key wins; the older are cancelled as superseded', async () => {
   const { hub } = setUp();
   const commands = Array.from({ length: 5 }, () => queued({ coalesceKey: 'config' }));

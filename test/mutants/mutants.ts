@@ -96,6 +96,13 @@ export const mutants: readonly Mutant[] = [
     caughtBy: ['test/events/event-reader.test.ts'],
   },
   {
+    name: 'what another hub has sent meanwhile is taken for never sent',
+    file: 'src/hub/pending-command.ts',
+    find: 'this.journal = sentToJournal;',
+    replace: '',
+    caughtBy: ['test/hub/queued-commands.test.ts'],
+  },
+  {
     name: 'anybody can tell the result of a command',
     file: 'src/hub/reports.ts',
     find: 'if (command.tenant !== client.tenant || command.clientId !== client.id)',
