@@ -4,6 +4,7 @@ import { StepChannel } from '../events/event-log.ts';
 import { hashOf } from '../flow/hash.ts';
 import { Alarm } from '../flow/timing-wheel.ts';
 import type { Command, CommandRecord, CommandState, CommandUpdate, Progress } from '../protocol/command.ts';
+import type { StoredCommand } from './command-store.ts';
 import { CommandTrail, type PlainState } from './command-trail.ts';
 import type { UpdateReader } from './update-stream.ts';
 
@@ -167,10 +168,13 @@ export class PendingCommand extends Alarm implements CommandRecord {
   }
 
   /** Another hub may have sent it since it was looked at here: that is what the store knows. */
-  catchUp({ sentToJournal }: { readonly sentToJournal?: string | undefined }): void {
+  catchUp({ sentToJournal, last }: StoredCommand): void {
     if (this.place !== 'shelf' || this.hasEnded || this.isEnding || sentToJournal === undefined) return;
     this.journal = sentToJournal;
     this.missesSteps = true;
+    const { state, atMs } = last;
+    const isOnItsWay = state === 'sent' || state === 'delivered' || state === 'started';
+    if (isOnItsWay && this.canMoveTo(state)) this.reach(state, atMs);
   }
 
   /** Tells `reader` what was, then what comes. */

@@ -153,6 +153,27 @@ test.each([
   },
 );
 
+test('what another hub has seen begin since it was watched here is unknown where the device has lost it, and never sent again', async () => {
+  const { hub: there, store, clock } = setUp();
+  const here = new Hub({ clock, commands: store });
+  const command = queued();
+  await enqueue(there, command);
+  const watched = collect(here.watch('default', command.id));
+  await here.get('default', command.id);
+  const device = scriptedDevice(there);
+  await device.hello({ journalId: 'j1' });
+  device.send({ $case: 'started', value: { commandId: (await device.command()).id } });
+  await clock.advance(100);
+  expect((await store.get(command.id))?.last.state).toBe('started');
+  device.cut();
+  const again = scriptedDevice(here);
+  await again.hello({ journalId: 'j1' });
+  expect((await watched).map(({ state }) => state)).toEqual(['queued', 'started', 'unknown']);
+  expect(again.commands).toHaveLength(0);
+  await here.close();
+  await there.close();
+});
+
 test('the newest of the commands with one coalesce key wins; the older are cancelled as superseded', async () => {
   const { hub } = setUp();
   const commands = Array.from({ length: 5 }, () => queued({ coalesceKey: 'config' }));
