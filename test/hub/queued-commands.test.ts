@@ -26,6 +26,19 @@ async function answerAll(device: ScriptedDevice, count: number): Promise<string[
   return device.commands.map(({ id }) => id);
 }
 
+/** Two hubs over one store: the device is `there`, and `here` its command is watched from before it is sent. */
+async function watchedElsewhere() {
+  const { hub: there, store, clock } = setUp();
+  const here = new Hub({ clock, commands: store });
+  const command = queued();
+  await enqueue(there, command);
+  const watched = collect(here.watch('default', command.id));
+  await here.get('default', command.id);
+  const device = scriptedDevice(there);
+  await device.hello({ journalId: 'j1' });
+  return { there, here, store, clock, command, watched, device };
+}
+
 test('a queued command waits for a client that was never seen, and is sent when it connects', async () => {
   const { hub } = setUp();
   const updates = collect(hub.send(queued()));
@@ -132,14 +145,7 @@ test.each([
 ])(
   'what another hub has sent since it was watched here is not sent again, and its result counts $when',
   async ({ isEarly }) => {
-    const { hub: there, store, clock } = setUp();
-    const here = new Hub({ clock, commands: store });
-    const command = queued();
-    await enqueue(there, command);
-    const watched = collect(here.watch('default', command.id));
-    await here.get('default', command.id);
-    const device = scriptedDevice(there);
-    await device.hello({ journalId: 'j1' });
+    const { there, here, command, watched, device } = await watchedElsewhere();
     await device.command();
     device.cut();
     const again = scriptedDevice(here);
@@ -154,14 +160,7 @@ test.each([
 );
 
 test('what another hub has seen begin since it was watched here is unknown where the device has lost it, and never sent again', async () => {
-  const { hub: there, store, clock } = setUp();
-  const here = new Hub({ clock, commands: store });
-  const command = queued();
-  await enqueue(there, command);
-  const watched = collect(here.watch('default', command.id));
-  await here.get('default', command.id);
-  const device = scriptedDevice(there);
-  await device.hello({ journalId: 'j1' });
+  const { there, here, command, watched, device, store, clock } = await watchedElsewhere();
   device.send({ $case: 'started', value: { commandId: (await device.command()).id } });
   await clock.advance(100);
   expect((await store.get(command.id))?.last.state).toBe('started');
