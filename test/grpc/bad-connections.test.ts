@@ -1,55 +1,14 @@
 import { once } from 'node:events';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { openAuthenticator } from '../../src/auth/index.ts';
-import { memoryEventLog } from '../../src/events/memory-event-log.ts';
-import type { GrpcFact } from '../../src/grpc/facts.ts';
-import { type GrpcServer, serveGrpc } from '../../src/grpc/serve-grpc.ts';
-import { Hub } from '../../src/hub/index.ts';
+import { expect, test } from 'vitest';
 import { scriptedDevice } from '../../src/testing/index.ts';
 import { costsNothing } from '../support/footprint.ts';
-import { type HealthyPeers, healthyPeers } from '../support/healthy.ts';
 import { connectPath, hello, start } from './harness.ts';
+import { facts, hub, maxStreams, onlyHealthyAreLeft, peers, serveHealthy, server } from './healthy-hub.ts';
 import { callHeaders, frame, literal, RawPeer } from './raw-peer.ts';
 
-// Whole connections that go wrong; `bad-input.test.ts` has the calls. One server for all, with peers who do nothing wrong.
-const facts: GrpcFact[] = [];
-const log = memoryEventLog();
-const maxStreams = 50;
-let hub: Hub;
-let server: GrpcServer;
-let peers: HealthyPeers;
-
-beforeAll(async () => {
-  hub = new Hub({ log });
-  server = await serveGrpc({
-    hub,
-    log,
-    authenticator: openAuthenticator(),
-    addresses: ['127.0.0.1:0'],
-    limits: { firstFrameMs: 300, stallMs: 300, maxConcurrentStreams: maxStreams },
-    observe: (fact) => facts.push(fact),
-  });
-  peers = await healthyPeers({ address: server.addresses[0]! });
-});
-afterEach(async () => {
-  await peers.beat();
-  await onlyHealthyAreLeft();
-  expect(facts.filter((fact) => fact.kind === 'grpc-call-failed' && fact.code === 'internal')).toEqual([]);
-  facts.length = 0;
-});
-afterAll(async () => {
-  await peers[Symbol.asyncDispose]();
-  await server.close({ timeoutMs: 0 });
-  await hub.close();
-  await log.close();
-});
-
-/** The healthy device, its caller and its watcher. */
-async function onlyHealthyAreLeft(): Promise<void> {
-  await expect.poll(() => server.load).toEqual({ connections: 3, deviceStreams: 1 });
-  expect(hub.load).toEqual({ sessions: 1, outboxBytes: 0 });
-}
+// Whole connections that go wrong; `bad-input.test.ts` has the calls.
+serveHealthy({ firstFrameMs: 300, stallMs: 300 });
 
 const listPath = '/signalbox.v1.ClientService/ListClients';
 const watchPath = '/signalbox.v1.ClientService/WatchClients';

@@ -1,12 +1,7 @@
 import { once } from 'node:events';
 import { type ClientHttp2Session, connect as connectHttp2, type OutgoingHttpHeaders } from 'node:http2';
 import { gzipSync } from 'node:zlib';
-import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest';
-import { openAuthenticator } from '../../src/auth/index.ts';
-import { memoryEventLog } from '../../src/events/memory-event-log.ts';
-import type { GrpcFact } from '../../src/grpc/facts.ts';
-import { type GrpcServer, serveGrpc } from '../../src/grpc/serve-grpc.ts';
-import { Hub } from '../../src/hub/index.ts';
+import { expect, onTestFinished, test } from 'vitest';
 import { commandToProto } from '../../src/protocol/convert.ts';
 import { decodeDown, encodeUp } from '../../src/protocol/frames.ts';
 import { ListClientsRequest } from '../../src/protocol/gen/signalbox/v1/client.ts';
@@ -14,46 +9,10 @@ import { SendCommandToClientRequest } from '../../src/protocol/gen/signalbox/v1/
 import type { Hello, Welcome } from '../../src/protocol/gen/signalbox/v1/device.ts';
 import { testCommand } from '../../src/testing/index.ts';
 import { costsNothing } from '../support/footprint.ts';
-import { type HealthyPeers, healthyPeers } from '../support/healthy.ts';
 import { clientOf, connectPath, hello, helloOf, unary } from './harness.ts';
+import { facts, hub, onlyHealthyAreLeft, peers, serveHealthy, server } from './healthy-hub.ts';
 
-// One server for all: what one peer does wrong must not be felt by the next, nor by those that do well beside it.
-const facts: GrpcFact[] = [];
-let hub: Hub;
-let server: GrpcServer;
-let peers: HealthyPeers;
-const log = memoryEventLog();
-const maxStreams = 50;
-
-beforeAll(async () => {
-  hub = new Hub({ log });
-  server = await serveGrpc({
-    hub,
-    log,
-    authenticator: openAuthenticator(),
-    addresses: ['127.0.0.1:0'],
-    limits: { firstFrameMs: 1_000, stallMs: 500, maxMessageBytes: 64 * 1024, maxConcurrentStreams: maxStreams },
-    observe: (fact) => facts.push(fact),
-  });
-  peers = await healthyPeers({ address: server.addresses[0]! });
-});
-afterEach(async () => {
-  await peers.beat();
-  await onlyHealthyAreLeft();
-  expect(facts.filter((fact) => fact.kind === 'grpc-call-failed' && fact.code === 'internal')).toEqual([]);
-});
-afterAll(async () => {
-  await peers[Symbol.asyncDispose]();
-  await server.close({ timeoutMs: 0 });
-  await hub.close();
-  await log.close();
-});
-
-/** The healthy device, its caller and its watcher. */
-async function onlyHealthyAreLeft(): Promise<void> {
-  await expect.poll(() => server.load).toEqual({ connections: 3, deviceStreams: 1 });
-  expect(hub.load).toEqual({ sessions: 1, outboxBytes: 0 });
-}
+serveHealthy({ firstFrameMs: 1_000, stallMs: 500, maxMessageBytes: 64 * 1024 });
 
 function http2(): ClientHttp2Session {
   const session = connectHttp2(`http://${server.addresses[0]}`);
