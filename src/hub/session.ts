@@ -338,7 +338,7 @@ export class Session extends Alarm implements DeviceStreamListener {
       }
       intake.take(seq);
       // The stream may have changed meanwhile; a new session begins new numbers.
-      if (client.session?.lineage === lineage) this.#host.owesAcknowledgement(client.session, true);
+      if (client.session?.lineage === lineage) this.#host.owesAcknowledgement(client.session, body.$case === 'event');
     });
   }
 
