@@ -59,7 +59,7 @@ export {
   type TerminalState,
   type TerminalUpdate,
 } from './protocol/command.ts';
-export type { CommandTransport } from './protocol/command-transport.ts';
+export type { CommandTransport, TellOptions } from './protocol/command-transport.ts';
 export type { DeepPartial, MethodDefinition, ServiceDefinition } from './protocol/service-definition.ts';
 
 // Callers of hubs in other processes go by gRPC, which is loaded with their first command.

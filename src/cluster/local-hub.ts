@@ -1,4 +1,5 @@
 import type { Command, CommandRecord, CommandUpdate, TerminalUpdate } from '../protocol/command.ts';
+import type { TellOptions } from '../protocol/command-transport.ts';
 import type { ClientClaim } from './client-directory.ts';
 import type { CommandQuery, LiveClient, MovedCommand } from './node-link.ts';
 
@@ -31,7 +32,7 @@ export interface LocalHub {
   };
   readonly load: { readonly sessions: number };
   readonly isDraining: boolean;
-  send(command: Command, options?: { signal?: AbortSignal | undefined }): AsyncIterable<CommandUpdate>;
+  send(command: Command, options?: TellOptions): AsyncIterable<CommandUpdate>;
   settle<T>(command: Command, read: (end: TerminalUpdate) => T): Promise<T>;
   watch(
     tenant: string,

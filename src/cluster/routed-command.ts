@@ -1,6 +1,7 @@
 import { HubError, toHubError } from '../errors.ts';
 import type { Clock } from '../flow/clock.ts';
 import { type Command, type CommandUpdate, isTerminalUpdate } from '../protocol/command.ts';
+import type { TellOptions } from '../protocol/command-transport.ts';
 import { FreshUpdates } from '../protocol/fresh-updates.ts';
 import type { NodeInfo } from './client-directory.ts';
 import type { ClusterFact } from './facts.ts';
@@ -42,6 +43,7 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
   readonly #roads: Crossroads;
   readonly #command: Command;
   readonly #signal: AbortSignal | undefined;
+  readonly #tell: TellOptions;
   readonly #fresh = new FreshUpdates();
   readonly #patience: Patience;
   #source: Source | undefined;
@@ -62,18 +64,20 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
   #isCancelling = false;
   #letGoOfFollowing: (() => void) | undefined;
 
-  constructor(roads: Crossroads, command: Command, signal: AbortSignal | undefined) {
+  constructor(roads: Crossroads, command: Command, tell: TellOptions = {}) {
+    const { signal } = tell;
     this.#roads = roads;
     this.#command = command;
     this.#commandId = command.id;
     this.#signal = signal;
+    this.#tell = tell;
     this.#patience = new Patience(command, roads.clock, roads.random);
     signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
   /** Reads a command that was accepted before. */
   static watching(roads: Crossroads, command: Command, commandId: string, home: Home): RoutedCommand {
-    const routed = new RoutedCommand(roads, command, undefined);
+    const routed = new RoutedCommand(roads, command);
     routed.#home = home;
     routed.#commandId = commandId;
     routed.#wasAccepted = true;
@@ -83,7 +87,7 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
 
   /** Goes on with a command that was sent by a shortcut, to this place, and failed there. */
   static after(roads: Crossroads, command: Command, place: Place, error: unknown): RoutedCommand {
-    const routed = new RoutedCommand(roads, command, undefined);
+    const routed = new RoutedCommand(roads, command);
     routed.#place = place;
     if (toHubError(error).code === 'outcome-unknown') {
       routed.#wasAccepted = true;
@@ -189,19 +193,18 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
 
   #send(place: Place): Source {
     const { hub, links, observe } = this.#roads;
-    const options = { signal: this.#signal };
     const waitForConnectMs = this.#patience.waitLeftMs;
     if (place.kind === 'node') {
       observe({ kind: 'command-routed', toInstance: place.node.instance });
       // Waiting is done here, where every node's claims are heard of.
       const command = this.#command.waitForConnectMs > 0 ? { ...this.#command, waitForConnectMs: 0 } : this.#command;
-      return links.to(place.node).send(command, options)[Symbol.asyncIterator]();
+      return links.to(place.node).send(command, this.#tell)[Symbol.asyncIterator]();
     }
     const isWaiting = this.#command.whenOffline === 'fail' && waitForConnectMs > 0 && place.kind === 'nobody';
     if (isWaiting || this.#command.whenOffline === 'queue') this.#follow();
     const command =
       waitForConnectMs === this.#command.waitForConnectMs ? this.#command : { ...this.#command, waitForConnectMs };
-    return hub.send(command, options)[Symbol.asyncIterator]();
+    return hub.send(command, this.#tell)[Symbol.asyncIterator]();
   }
 
   #watch(place: Place): Source {

@@ -7,7 +7,7 @@ import {
   isTerminalUpdate,
   type TerminalUpdate,
 } from '../protocol/command.ts';
-import type { CommandTransport } from '../protocol/command-transport.ts';
+import type { CommandTransport, TellOptions } from '../protocol/command-transport.ts';
 import type { ClientDirectory, NodeInfo } from './client-directory.ts';
 import type { ClusterFact } from './facts.ts';
 import type { LocalHub } from './local-hub.ts';
@@ -72,8 +72,8 @@ export class RoutedHub implements CommandTransport {
     return this.#hub.isDraining;
   }
 
-  send(command: Command, { signal }: { signal?: AbortSignal | undefined } = {}): AsyncIterable<CommandUpdate> {
-    return { [Symbol.asyncIterator]: () => new RoutedCommand(this.#roads, command, signal) };
+  send(command: Command, options: TellOptions = {}): AsyncIterable<CommandUpdate> {
+    return { [Symbol.asyncIterator]: () => new RoutedCommand(this.#roads, command, options) };
   }
 
   settle<T>(command: Command, read: (end: TerminalUpdate) => T): Promise<T> {
@@ -86,7 +86,7 @@ export class RoutedHub implements CommandTransport {
     if (whereabouts.isHere(command)) return this.#orAgain(this.#hub.settle(command, asItIs), command, { kind: 'here' });
     const place = whereabouts.remembered(command);
     if (!place || command.waitForConnectMs > 0 || command.whenOffline === 'queue')
-      return endOf(new RoutedCommand(this.#roads, command, undefined));
+      return endOf(new RoutedCommand(this.#roads, command, { brief: true }));
     observe({ kind: 'command-routed', toInstance: place.node.instance });
     return this.#orAgain(links.to(place.node).settle(command), command, place);
   }

@@ -36,8 +36,9 @@ const hubGraceMs = 2000;
 
 /** Resolves once the device has the command or, for queued ones, once it is stored. Throws if it ended before that. */
 export async function deliver(call: Call): Promise<SendReceipt> {
-  const isEnough = call.command.whenOffline === 'queue' ? isAnything : isDelivered;
-  const update = await follow({ ...call, timeoutMs: patience(call), isEnough });
+  const brief = call.command.whenOffline === 'queue';
+  const isEnough = brief ? isAnything : isDelivered;
+  const update = await follow({ ...call, timeoutMs: patience(call), brief, isEnough });
   if (!isEnough(update) && isTerminalUpdate(update) && update.state !== 'succeeded') throw errorOf(update);
   return { commandId: update.commandId, state: update.state };
 }
@@ -51,7 +52,7 @@ export function settle(call: Call, read: (settled: SettledCommand) => unknown = 
   // One promise for the caller, and no other: each more costs a command as much as its frame does.
   if (road.settle && signal === undefined && command.whenOffline === 'fail')
     return road.settle(command, (end) => read(resultOf(end)));
-  return follow({ ...call, timeoutMs: patience(call), isEnough: isTerminalUpdate }).then((update) =>
+  return follow({ ...call, timeoutMs: patience(call), brief: true, isEnough: isTerminalUpdate }).then((update) =>
     read(resultOf(update)),
   );
 }

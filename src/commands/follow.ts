@@ -14,6 +14,8 @@ export interface FollowOptions {
   readonly timeoutMs: number;
   /** Asks for a cancel. */
   readonly signal: AbortSignal | undefined;
+  /** Nothing between acceptance and end is waited for. */
+  readonly brief: boolean;
   /** Says that this update is the one that is waited for. */
   readonly isEnough: (update: CommandUpdate) => boolean;
 }
@@ -53,13 +55,13 @@ class Following extends Alarm {
   }
 
   start(): void {
-    const { road, command, timeoutMs, signal } = this.#options;
+    const { road, command, timeoutMs, signal, brief } = this.#options;
     if (signal?.aborted) {
       this.#fail(abortedBeforeSend(command));
       return;
     }
     try {
-      this.#iterator = road.send(command, signal && { signal })[Symbol.asyncIterator]();
+      this.#iterator = road.send(command, { signal, brief })[Symbol.asyncIterator]();
     } catch (error) {
       this.#fail(toHubError(error));
       return;

@@ -1,5 +1,6 @@
 import { HubError } from '../errors.ts';
 import { type Command, type CommandUpdate, isTerminalUpdate } from '../protocol/command.ts';
+import type { TellOptions } from '../protocol/command-transport.ts';
 import type { ClientQuery } from './client-lister.ts';
 import type { RemoteTransport } from './roads.ts';
 
@@ -22,7 +23,8 @@ export function lazyTransport(open: () => Promise<RemoteTransport>): RemoteTrans
     async settle(command, read) {
       const transport = opened ?? (await road());
       if (transport.settle) return transport.settle(command, read);
-      for await (const update of transport.send(command)) if (isTerminalUpdate(update)) return read(update);
+      for await (const update of transport.send(command, { brief: true }))
+        if (isTerminalUpdate(update)) return read(update);
       throw new HubError('unavailable', `the road told no end of command ${command.id}`, { commandId: command.id });
     },
     async listClients(query: ClientQuery) {
@@ -42,7 +44,7 @@ export function lazyTransport(open: () => Promise<RemoteTransport>): RemoteTrans
 function throughPromise(
   road: Promise<RemoteTransport>,
   command: Command,
-  options: { signal?: AbortSignal | undefined } | undefined,
+  options: TellOptions | undefined,
 ): AsyncIterator<CommandUpdate> {
   const inner = road.then((transport) => transport.send(command, options)[Symbol.asyncIterator]());
   inner.catch(() => undefined); // next() tells it

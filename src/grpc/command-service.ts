@@ -53,7 +53,7 @@ export function commandService(hub: ServedHub): GrpcService {
       // grpc-js holds on to the request as long as the call lives: not to the bytes of the payload, too.
       request.command = undefined;
       // Without a signal: a caller who leaves stops watching, and its command goes on.
-      const updates = request.brief ? brief(hub.send(command)) : hub.send(command);
+      const updates = request.brief ? brief(hub.send(command, { brief: true })) : hub.send(command);
       return mapIterable(updates, (update) => ({ update: updateToProto(update) }));
     },
 
@@ -123,7 +123,7 @@ function withDefaults(command: Command): Command {
   return { ...command, id, ttlMs: command.ttlMs || commandDefaults.ttlMs };
 }
 
-/** The first update and the last: each one between costs a caller as much as they do. */
+/** The first update and the last, where a road tells more: each one between costs a caller as much as they do. */
 export function brief(updates: AsyncIterable<CommandUpdate>): AsyncIterable<CommandUpdate> {
   return {
     [Symbol.asyncIterator]() {

@@ -65,8 +65,8 @@ export function grpcTransport(options: GrpcTransportOptions): GrpcTransport {
     return start(road, command, signal, isBrief);
   };
   return {
-    send(command, { signal } = {}) {
-      return { [Symbol.asyncIterator]: () => open(command, signal, false) };
+    send(command, { signal, brief = false } = {}) {
+      return { [Symbol.asyncIterator]: () => open(command, signal, brief) };
     },
     async settle(command, read) {
       const updates = open(command, undefined, true);

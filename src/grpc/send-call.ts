@@ -22,7 +22,7 @@ export function sendCommandToClient(hub: ServedHub): PlainMethod {
       }
       call.respond();
       // Without a signal: a caller who leaves stops watching, and its command goes on.
-      void tell(call, request.brief ? brief(hub.send(command)) : hub.send(command));
+      void tell(call, request.brief ? brief(hub.send(command, { brief: true })) : hub.send(command));
     },
   };
 }

@@ -142,9 +142,14 @@ export class CommandTrail implements StepSource {
     this.#foreseen = end;
   }
 
+  /** That it was accepted. */
+  get first(): CommandUpdate {
+    return this.#plain('queued');
+  }
+
   /** Every state that is known, the newest item and progress, the end. */
   history(): CommandUpdate[] {
-    const history: CommandUpdate[] = [this.#plain('queued')];
+    const history = [this.first];
     if (this.#sentAfter !== undefined) history.push(this.#plain('sent'));
     if (this.#deliveredAfter !== undefined) history.push(this.#plain('delivered'));
     if (this.#startedAfter !== undefined) history.push(this.#plain('started'));

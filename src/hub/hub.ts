@@ -2,7 +2,7 @@ import { toHubError } from '../errors.ts';
 import { TimingWheel } from '../flow/timing-wheel.ts';
 import { within } from '../flow/within.ts';
 import type { Command, CommandRecord, CommandUpdate, TerminalUpdate } from '../protocol/command.ts';
-import type { CommandTransport } from '../protocol/command-transport.ts';
+import type { CommandTransport, TellOptions } from '../protocol/command-transport.ts';
 import { Acknowledgements } from './acknowledgements.ts';
 import { olderOnes } from './arrival.ts';
 import { Arrivals } from './arrivals.ts';
@@ -152,8 +152,8 @@ export class Hub implements CommandTransport {
     return this.#drain !== undefined;
   }
 
-  send(command: Command, { signal }: { signal?: AbortSignal | undefined } = {}): AsyncIterable<CommandUpdate> {
-    return { [Symbol.asyncIterator]: () => this.#submissions.start(command, signal) };
+  send(command: Command, options: TellOptions = {}): AsyncIterable<CommandUpdate> {
+    return { [Symbol.asyncIterator]: () => this.#submissions.start(command, options) };
   }
 
   settle<T>(command: Command, read: (end: TerminalUpdate) => T): Promise<T> {

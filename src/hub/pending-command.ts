@@ -153,14 +153,14 @@ export class PendingCommand extends Alarm implements CommandRecord {
   /** Takes a step that says no more than that, and tells all readers. The caller has checked `canMoveTo`. */
   reach(state: Exclude<PlainState, 'queued'>, atMs: number): void {
     this.trail.reach(state, atMs);
-    if (this.#reader?.wantsSteps) this.#reader.offer(this.last);
+    if (this.#reader?.interest === 'steps') this.#reader.offer(this.last);
     if (this.#moreReaders) this.#tellMore();
   }
 
   /** Takes over progress or the end and tells all readers. The caller has checked `canMoveTo`. */
   tell(update: CommandUpdate): void {
     this.trail.take(update);
-    if (this.#reader && (this.hasEnded || this.#reader.wantsSteps)) this.#reader.offer(update);
+    if (this.#reader && (this.hasEnded || this.#reader.interest === 'steps')) this.#reader.offer(update);
     if (this.#moreReaders) this.#tellMore();
     if (!this.hasEnded) return;
     this.#reader = undefined;
@@ -179,8 +179,10 @@ export class PendingCommand extends Alarm implements CommandRecord {
 
   /** Tells `reader` what was, then what comes. */
   attach(reader: UpdateReader, onLeft?: () => void): void {
-    if (reader.wantsSteps) for (const update of this.history()) reader.offer(update);
-    else if (this.hasEnded) reader.offer(this.last);
+    const { interest } = reader;
+    if (interest === 'steps') for (const update of this.history()) reader.offer(update);
+    if (interest === 'brief') reader.offer(this.trail.first);
+    if (interest !== 'steps' && this.hasEnded) reader.offer(this.last);
     if (this.hasEnded) return;
     if (this.#reader === undefined) this.#reader = reader;
     else {
@@ -188,7 +190,7 @@ export class PendingCommand extends Alarm implements CommandRecord {
       this.#moreReaders.add(reader);
     }
     // Who waits for the end alone does not leave before it.
-    if (!reader.wantsSteps) return;
+    if (interest === 'end') return;
     reader.onReturn = () => {
       if (this.#reader === reader) this.#reader = undefined;
       else this.#moreReaders?.delete(reader);
@@ -206,6 +208,6 @@ export class PendingCommand extends Alarm implements CommandRecord {
 
   #tellMore(): void {
     const { last } = this;
-    for (const reader of this.#moreReaders!) if (this.hasEnded || reader.wantsSteps) reader.offer(last);
+    for (const reader of this.#moreReaders!) if (this.hasEnded || reader.interest === 'steps') reader.offer(last);
   }
 }

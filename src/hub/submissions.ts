@@ -2,6 +2,7 @@ import { HubError, toHubError } from '../errors.ts';
 import { Alarm, type TimingWheel } from '../flow/timing-wheel.ts';
 import { checkCommand } from '../protocol/checks.ts';
 import type { Command, CommandUpdate } from '../protocol/command.ts';
+import type { TellOptions } from '../protocol/command-transport.ts';
 import { samePayload } from '../protocol/same-payload.ts';
 import type { Client } from './client.ts';
 import type { ClientTable } from './client-table.ts';
@@ -39,8 +40,8 @@ export class Submissions {
   }
 
   /** Takes on a command, or refuses it: what becomes of it is in the stream. */
-  start(command: Command, signal: AbortSignal | undefined): UpdateStream {
-    const stream = new UpdateStream(this.#host.settings.unreadUpdates);
+  start(command: Command, { signal, brief = false }: TellOptions): UpdateStream {
+    const stream = new UpdateStream(this.#host.settings.unreadUpdates, brief ? 'brief' : 'steps');
     if (signal?.aborted)
       this.#refuse(
         command,

@@ -2,10 +2,12 @@ import { HubError } from '../errors.ts';
 import { PushStream } from '../flow/push-stream.ts';
 import { type CommandUpdate, isTerminalUpdate, type TerminalUpdate } from '../protocol/command.ts';
 
+/** What a reader hears of: every step, that the command was accepted and how it ends, or the end alone. */
+export type Interest = 'steps' | 'brief' | 'end';
+
 /** Who hears of a command. */
 export interface UpdateReader {
-  /** False for one that hears of the end alone: `offer` is called once. */
-  readonly wantsSteps: boolean;
+  readonly interest: Interest;
   offer(update: CommandUpdate): void;
   fail(error: unknown): void;
   /** Set by what it reads: lets go of it when the reader leaves. */
@@ -16,7 +18,7 @@ export interface UpdateReader {
 
 /** A reader that waits for the end alone: one promise, and no more. */
 export class EndReader<T> implements UpdateReader {
-  readonly wantsSteps = false;
+  readonly interest = 'end';
   readonly #read: (end: TerminalUpdate) => T;
   readonly #resolve: (value: T) => void;
   readonly #reject: (error: unknown) => void;
@@ -44,15 +46,16 @@ export class EndReader<T> implements UpdateReader {
 
 /** One reader of a command's updates. A slow reader loses plain progress first and its reading at last. */
 export class UpdateStream extends PushStream<CommandUpdate> implements UpdateReader {
-  readonly wantsSteps = true;
+  readonly interest: Interest;
   readonly #maxUnread: number;
   #letGo: (() => void) | undefined;
   /** What an abort does instead, before the command is accepted. */
   onCancel: (() => void) | undefined;
 
-  constructor(maxUnread: number) {
+  constructor(maxUnread: number, interest: 'steps' | 'brief' = 'steps') {
     super();
     this.#maxUnread = maxUnread;
+    this.interest = interest;
   }
 
   /** Calls `onAbort` when `signal` is aborted, and lets go of it when the reading is over. */

@@ -1,5 +1,13 @@
 import type { Command, CommandUpdate, TerminalUpdate } from './command.ts';
 
+/** How a road is to tell of a command. */
+export interface TellOptions {
+  /** Asks for a cancel when it is aborted. */
+  readonly signal?: AbortSignal | undefined;
+  /** Nobody wants to know more than that the command was accepted, and how it ends. A road may tell more. */
+  readonly brief?: boolean | undefined;
+}
+
 /**
  * The road a command takes. The hub is the in-process road; `GrpcTransport` is the RPC `SendCommandToClient`.
  * One contract suite runs on both: the same call gives the same updates everywhere.
@@ -14,7 +22,7 @@ export interface CommandTransport {
    * `invalid-argument`, `client-offline`, `mailbox-full`, `idempotency-conflict`, `resource-exhausted`,
    * `unauthenticated`, `permission-denied`, `unavailable`.
    */
-  send(command: Command, options?: { signal?: AbortSignal | undefined }): AsyncIterable<CommandUpdate>;
+  send(command: Command, options?: TellOptions): AsyncIterable<CommandUpdate>;
 
   /**
    * As `send`, for callers who want the end of a live command alone and never abort: a shortcut that a road may have
