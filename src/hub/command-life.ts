@@ -19,7 +19,7 @@ import type { Settings } from './options.ts';
 import { PendingCommand } from './pending-command.ts';
 import { ProgressPace } from './progress-pace.ts';
 import type { Publisher } from './publisher.ts';
-import { type EndTold, StoredSteps } from './stored-steps.ts';
+import { type EndTold, type StoredEnd, StoredSteps } from './stored-steps.ts';
 import { StrayCommand } from './stray-command.ts';
 
 /** What a command's life needs of the hub around it. */
@@ -337,8 +337,11 @@ export class CommandLife {
   }
 
   /** Asks the store until it takes the end: true. False when the hub is closed or loses the client first; the device will tell it again. */
-  async #save(pending: PendingCommand, update: TerminalUpdate): Promise<boolean> {
-    const saved = await this.#stored.end(pending, update);
+  #save(pending: PendingCommand, update: TerminalUpdate): Promise<boolean> {
+    return this.#stored.end(pending, update).then((saved) => this.#saved(pending, update, saved));
+  }
+
+  #saved(pending: PendingCommand, update: TerminalUpdate, saved: StoredEnd): boolean {
     const client = this.#host.clientOf(pending.command.tenant, pending.command.clientId);
     switch (saved.kind) {
       case 'stored':

@@ -7,7 +7,7 @@ import { samePayload } from '../protocol/same-payload.ts';
 import type { Client } from './client.ts';
 import type { ClientTable } from './client-table.ts';
 import type { CommandLife } from './command-life.ts';
-import type { AddOptions } from './command-store.ts';
+import type { AddOptions, AddOutcome } from './command-store.ts';
 import type { Holds } from './holds.ts';
 import { dueAfterSending, type Mailbox, type MailboxHost } from './mailbox.ts';
 import type { Settings } from './options.ts';
@@ -61,8 +61,7 @@ export class Submissions {
       const client = this.#host.directory.get(command.tenant, command.clientId);
       checkCommand(command, this.#host.settings.maxPayloadBytes, client !== undefined);
       if (this.#host.closingForMs !== undefined && !this.#isStillTaken(command)) throw this.#shuttingDown();
-      if (command.whenOffline === 'queue')
-        void this.#submitQueued(command, reader).catch((error: unknown) => this.#refuse(command, reader, error));
+      if (command.whenOffline === 'queue') this.#submitQueued(command, reader);
       else this.#submitLive(command, reader, client);
     } catch (error) {
       this.#refuse(command, reader, error);
@@ -164,12 +163,15 @@ export class Submissions {
     return same;
   }
 
-  async #submitQueued(command: Command, reader: UpdateReader): Promise<void> {
+  #submitQueued(command: Command, reader: UpdateReader): void {
     const { commands: store, clock, mailboxCommands, mailboxBytes } = this.#host.settings;
     if (!store) throw new HubError('unimplemented', 'this hub has no store, so it takes no queued commands');
     const known = this.#host.life.registry.get(command.id);
     if (known && !isSame(known, command)) throw conflict(command);
-    if (known) return this.#attach(known, reader);
+    if (known) {
+      this.#attach(known, reader);
+      return;
+    }
     const nowMs = clock.now();
     const { client, session, mailbox } = this.#recipient(command);
     const goesAtOnce =
@@ -188,11 +190,24 @@ export class Submissions {
     reader.onCancel = () => {
       isCancelled = true;
     };
-    const outcome = await store.add(command, options).catch((cause: unknown) => {
-      this.#host.directory.get(command.tenant, command.clientId)?.unsureOfStored();
-      throw cause;
-    });
-    reader.onCancel = undefined;
+    // Not awaited: the frame of an async function is a kilobyte, for as long as the store writes.
+    store
+      .add(command, options)
+      .then(
+        (outcome) => {
+          reader.onCancel = undefined;
+          this.#added(command, reader, outcome, isCancelled);
+        },
+        (cause: unknown) => {
+          this.#host.directory.get(command.tenant, command.clientId)?.unsureOfStored();
+          throw cause;
+        },
+      )
+      .catch((error: unknown) => this.#refuse(command, reader, error));
+  }
+
+  /** What the store said to a new command. Throws where that is a refusal. */
+  #added(command: Command, reader: UpdateReader, outcome: AddOutcome, isCancelled: boolean): void {
     switch (outcome.kind) {
       case 'stored': {
         for (const old of outcome.superseded) this.#host.life.endedInStore(old);

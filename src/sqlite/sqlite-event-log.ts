@@ -81,26 +81,37 @@ export class SqliteEventLog implements EventLog {
     }
   }
 
-  /** As `appendWith`, of a step. `write` is also told the time at which the event is kept. */
-  async appendStepWith(
+  /**
+   * As `appendWith`, of a step. `write` is also told the time at which the event is kept, and says with anything but
+   * undefined that nothing was done.
+   */
+  appendStepWith<T>(
     channel: StepChannel,
     source: StepSource,
     step: number,
-    write: (row: EventRow, nowMs: number) => Promise<boolean>,
-  ): Promise<boolean> {
+    write: (row: EventRow, nowMs: number) => Promise<T | undefined>,
+  ): Promise<T | undefined> {
     const refusal = this.#tail.isClosed ? new HubError('unavailable', 'the event log is closed') : this.#thread.refusal;
-    if (refusal) throw refusal;
+    if (refusal) return Promise.reject(refusal);
     const event = source.eventOf(step);
-    const data = storableJson(event);
+    let data: string;
+    try {
+      data = storableJson(event);
+    } catch (error) {
+      return Promise.reject(error);
+    }
     const target = this.#tail.addStep(channel, source, step, 'pending');
     const row = this.#rowOf(target, event, data);
-    let isWritten = false;
-    try {
-      isWritten = await write(row, this.#now());
-      return isWritten;
-    } finally {
-      this.#tail.settle(target, row.seq, isWritten ? 'kept' : 'lost');
-    }
+    return write(row, this.#now()).then(
+      (instead) => {
+        this.#tail.settle(target, row.seq, instead === undefined ? 'kept' : 'lost');
+        return instead;
+      },
+      (error) => {
+        this.#tail.settle(target, row.seq, 'lost');
+        throw error;
+      },
+    );
   }
 
   appendStep(channel: StepChannel, source: StepSource, step: number, isDurable: boolean): Promise<void> | undefined {
