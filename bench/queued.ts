@@ -12,11 +12,13 @@ const livePerSecond = 200;
 
 /**
  * Queued commands over SQLite: each is stored, sent, answered, and its result stored, for 100 callers at once. Beside
- * it one row per transaction in bare better-sqlite3, as durable, and the same commands at a node over Redis. And what live commands feel of it meanwhile.
+ * it one row per transaction in bare better-sqlite3, as durable, and the same commands at a node over Redis. And what live
+ * commands feel of it meanwhile: beside nothing else, and beside the same load at another hub of this machine, of which
+ * they feel what anybody would who needs its processors.
  *
  * What they feel is to be the hub's doing, so the devices of live commands have a process of their own, as real ones do: in
  * one process with a hundred busy ones they would wait for those. And the busy ones step back: they stand for machines
- * elsewhere, which take no processor from the hub. The callers of both kinds stay in the hub's process, at its own pace.
+ * elsewhere, which take as little processor from the hub as can be. The callers of both kinds stay in the hub's process, at its own pace.
  */
 export async function queued(bench: Bench): Promise<void> {
   const bytes = 100;
@@ -29,6 +31,10 @@ export async function queued(bench: Bench): Promise<void> {
   await devices.call('open', { address: grpc, prefix: 'queued', count: 100 });
   await liveDevices.call('open', { address: grpc, prefix: 'live', count: 20 });
   same('devices', await hub.call('peers'), 120);
+  const another = await bench.start<HubVerbs>('hub');
+  const { grpc: other } = await another.call('open', { store: 'sqlite' });
+  await devices.call('open', { address: other, prefix: 'queued', count: 100 });
+  same('devices of the other hub', await another.call('peers'), 100);
 
   const node = await bench.start<NodeVerbs>('node');
   const redis = redisServerPath() === undefined ? undefined : await bench.start<RedisVerbs>('redis');
@@ -63,6 +69,10 @@ export async function queued(bench: Bench): Promise<void> {
         cpu: cpuUs.hub! / operations,
       };
     },
+    async beside(seconds) {
+      const [latency] = await Promise.all([live(seconds), another.call('commands', { ...background, seconds })]);
+      return { ...latency };
+    },
     async busy(seconds) {
       const [latency] = await Promise.all([
         live(seconds),
@@ -86,8 +96,8 @@ export async function queued(bench: Bench): Promise<void> {
         redis: cpuUs.redis! / result.operations,
       };
     };
-  const turns = bench.isQuick ? { rounds: 3, seconds: 1, warmUpSeconds: 2 } : { rounds: 7, seconds: 3 };
-  const { alone, easy: some, busy, full, one, redis: shared } = await takeTurns(contenders, turns);
+  const turns = bench.isQuick ? { rounds: 3, seconds: 1, warmUpSeconds: 1.5 } : { rounds: 7, seconds: 3 };
+  const { alone, easy: some, busy, beside, full, one, redis: shared } = await takeTurns(contenders, turns);
   const bare = 'bare better-sqlite3, a transaction each';
   bench.report('queued commands per second, 100 callers', '1/s', full!.perSecond!, { [bare]: one!.perSecond! });
   bench.report('p99 of queued commands', 'ms', full!.queuedP99Ms!);
@@ -107,6 +117,7 @@ export async function queued(bench: Bench): Promise<void> {
     bench.report(`${name} of live commands, ${easy} queued/s meanwhile`, 'ms', some![number]!, nothing);
     bench.report(`${name} of live commands, 100 callers that queue meanwhile`, 'ms', full![number]!, {
       ...nothing,
+      'that load at another hub': beside![number]!,
       '100 callers without store': busy![number]!,
     });
   }
