@@ -7,6 +7,7 @@ import { actor } from '../actor.ts';
 import { blob } from '../blob.ts';
 import { cutAndWait } from '../cut.ts';
 import { inBatches } from '../load.ts';
+import { loopFirst } from '../processor.ts';
 
 const devices: Device[] = [];
 const sockets = new Set<Socket>();
@@ -30,6 +31,8 @@ export const verbs = actor({
   stepBack(): void {
     setPriority(10);
   },
+
+  loopFirst,
 
   /** Resets every connection at once; tells when the devices were back, as seconds after the cut. */
   cut: () =>

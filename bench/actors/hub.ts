@@ -14,6 +14,7 @@ import { openSqlite } from '../../src/sqlite/index.ts';
 import { actor } from '../actor.ts';
 import { blob, blobOf } from '../blob.ts';
 import { closedLoop, machineUs, openLoop, paced } from '../load.ts';
+import { loopFirst } from '../processor.ts';
 
 let hub: Hub;
 let log: EventLog;
@@ -49,6 +50,8 @@ export const verbs = actor({
   peers(): number {
     return new Set(hub.clients.list('default', { connectedOnly: true }).map(({ peer }) => peer)).size;
   },
+
+  loopFirst,
 
   /** Each device has one command at a time, with its result. */
   commands({ prefix, count, seconds, bytes, whenOffline }: Lanes) {
