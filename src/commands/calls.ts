@@ -52,7 +52,9 @@ export function settle(call: Call, read: (settled: SettledCommand) => unknown = 
   // One promise for the caller, and no other: each more costs a command as much as its frame does.
   if (road.settle && signal === undefined && command.whenOffline === 'fail')
     return road.settle(command, (end) => read(resultOf(end)));
-  return follow({ ...call, timeoutMs: patience(call), brief: true, isEnough: isTerminalUpdate }).then((update) =>
+  // What an abort means for a live command depends on whether the hub has accepted it: that is to be told then.
+  const brief = signal === undefined || command.whenOffline === 'queue';
+  return follow({ ...call, timeoutMs: patience(call), brief, isEnough: isTerminalUpdate }).then((update) =>
     read(resultOf(update)),
   );
 }

@@ -282,6 +282,8 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   /** The hub has not accepted the command: it waits for its client, is being stored, or was overtaken by the cancel. */
   #onNothingToCancel(): void {
     if (this.#wasAccepted || this.#command.whenOffline === 'queue') this.#cancelAgain();
+    // A hub that had it may be gone, and this one never had it.
+    else if (this.#mayHaveLeft) this.#onForgotten();
     else if (this.#isWithdrawn) this.fail(cancelledBeforeSend(this.#command));
     else {
       // Leaving the call ends the waiting for a client. Whether that was in time, a second cancel tells: it comes

@@ -4,7 +4,10 @@ import type { Command, CommandUpdate, TerminalUpdate } from './command.ts';
 export interface TellOptions {
   /** Asks for a cancel when it is aborted. */
   readonly signal?: AbortSignal | undefined;
-  /** Nobody wants to know more than that the command was accepted, and how it ends. A road may tell more. */
+  /**
+   * Nobody wants to know more than how the command ends, and before that at most that it was accepted: of a queued one
+   * that is told in any case. A road may tell more.
+   */
   readonly brief?: boolean | undefined;
 }
 

@@ -102,6 +102,21 @@ export function commandTransportContract(
       ]);
     });
 
+    test.each(['fail', 'queue'] as const)(
+      'the end comes to who wants no more, and the acceptance of what is queued (%s)',
+      async (whenOffline) => {
+        const { id, clientId, ...rest } = testCommand({ whenOffline, timeoutMs: whenOffline === 'queue' ? 0 : 30_000 });
+        const updates = collect(transport.send({ id, clientId, ...rest }, { brief: true }));
+        await device.command();
+        device.send({ $case: 'started', value: { commandId: id } });
+        device.succeed(id, { type: 'test.Done', value: new Uint8Array([7]) });
+        const all = (await updates).map(told);
+        if (whenOffline === 'queue') expect(all[0]).toEqual({ commandId: id, clientId, state: 'queued' });
+        const result = { type: 'test.Done', value: new Uint8Array([7]) };
+        expect(all.at(-1)).toEqual({ commandId: id, clientId, state: 'succeeded', result });
+      },
+    );
+
     test('delivered means that the device has acknowledged it', async () => {
       const iterator = transport.send(testCommand())[Symbol.asyncIterator]();
       expect((await iterator.next()).value).toMatchObject({ state: 'queued' });

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { HubError } from '../../src/errors.ts';
+import { memoryEventLog } from '../../src/events/memory-event-log.ts';
 import { type CommandStore, Hub, type HubFact, memoryCommandStore } from '../../src/hub/index.ts';
 import type { Command } from '../../src/protocol/command.ts';
 import { collect, type ScriptedDevice, scriptedDevice, testCommand, virtualClock } from '../../src/testing/index.ts';
@@ -407,5 +408,27 @@ test('aborting a send that repeats an idempotency key asks for a cancel of the c
   abort.abort();
   expect((await repeated).at(-1)).toMatchObject({ commandId: first.id, state: 'cancelled' });
   expect((await told).at(-1)?.state).toBe('cancelled');
+  await hub.close();
+});
+
+test('a stored result is acknowledged by the next frame, or soon after, and an event at once', async () => {
+  const { hub, clock } = setUp({ log: memoryEventLog() });
+  const device = scriptedDevice(hub);
+  await device.hello();
+  const frames = (): number[] => device.frames.slice(1).map(({ ack }) => ack);
+  const answer = async (nth: number) => device.succeed((await device.command(nth)).id);
+
+  await enqueue(hub, queued());
+  await answer(1);
+  await clock.advance(30);
+  expect(frames()).toEqual([0]);
+  await enqueue(hub, queued());
+  expect(frames()).toEqual([0, 1]);
+  await answer(2);
+  await clock.advance(50);
+  expect(frames()).toEqual([0, 1, 2]);
+  device.send({ $case: 'event', value: { number: 1, name: 'temperature', json: '70', atMs: 0 } });
+  await clock.advance(2);
+  expect(frames()).toEqual([0, 1, 2, 3]);
   await hub.close();
 });

@@ -6,9 +6,10 @@ import { collect, type ScriptedDevice, scriptedDevice, testCommand, virtualClock
 
 type Road = (hub: Hub, command: Command) => Promise<unknown>;
 
-// The shortcut has to give what following every update gives: here both do the same things.
+// The shortcuts have to give what following every update gives: here all do the same things.
 const roads: Record<string, Road> = {
   send: async (hub, command) => (await collect(hub.send(command))).at(-1),
+  brief: async (hub, command) => (await collect(hub.send(command, { brief: true }))).at(-1),
   settle: (hub, command) => hub.settle(command, (end) => end),
 };
 
@@ -65,6 +66,22 @@ for (const [name, road] of Object.entries(roads)) {
     expect(await Promise.all(ends)).toMatchObject([{ state: 'unknown' }, { state: 'unknown' }]);
   });
 }
+
+test('who asks for that is told of acceptance and end alone, whenever it comes', async () => {
+  const clock = virtualClock();
+  await using hub = new Hub({ clock, commands: memoryCommandStore() });
+  const device = scriptedDevice(hub);
+  await device.hello();
+  const command = testCommand({ whenOffline: 'queue', timeoutMs: 0 });
+  const brief = async () => (await collect(hub.send(command, { brief: true }))).map(({ state }) => state);
+  const early = brief();
+  const { id } = await device.command();
+  device.send({ $case: 'started', value: { commandId: id } });
+  const late = brief();
+  device.succeed(id);
+  await clock.advance(0);
+  expect([await early, await late, await brief()]).toEqual(Array(3).fill(['queued', 'succeeded']));
+});
 
 test('who reads the end and throws is told that, and the hub has ended the command all the same', async () => {
   await using hub = new Hub();
