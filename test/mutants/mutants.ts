@@ -259,9 +259,16 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a store that fails is not told to the caller',
     file: 'src/hub/submissions.ts',
-    find: 'void this.#submitQueued(command, reader).catch((error: unknown) => this.#refuse(command, reader, error));',
-    replace: 'void this.#submitQueued(command, reader).catch(() => reader.end());',
+    find: '.catch((error: unknown) => this.#refuse(command, reader, error));',
+    replace: '.catch(() => (reader as UpdateStream).end());',
     caughtBy: ['test/hub/queued-commands.test.ts'],
+  },
+  {
+    name: 'a hub that never had a command says that it was not sent',
+    file: 'src/grpc/remote-command.ts',
+    find: 'else if (this.#mayHaveLeft) this.#onForgotten();',
+    replace: '',
+    caughtBy: ['test/grpc/grpc-transport.test.ts'],
   },
   {
     name: 'a stored command is written before it is marked as sent',
