@@ -42,9 +42,8 @@ export type Home = 'here' | string;
 export class RoutedCommand implements AsyncIterator<CommandUpdate> {
   readonly #roads: Crossroads;
   readonly #command: Command;
-  readonly #signal: AbortSignal | undefined;
   readonly #tell: TellOptions;
-  readonly #fresh = new FreshUpdates();
+  readonly #fresh: FreshUpdates;
   readonly #patience: Patience;
   #source: Source | undefined;
   #mode: 'send' | 'watch' = 'send';
@@ -65,14 +64,13 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
   #letGoOfFollowing: (() => void) | undefined;
 
   constructor(roads: Crossroads, command: Command, tell: TellOptions = {}) {
-    const { signal } = tell;
     this.#roads = roads;
     this.#command = command;
     this.#commandId = command.id;
-    this.#signal = signal;
     this.#tell = tell;
+    this.#fresh = new FreshUpdates(tell.brief);
     this.#patience = new Patience(command, roads.clock, roads.random);
-    signal?.addEventListener('abort', this.#onAbort, { once: true });
+    tell.signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
   /** Reads a command that was accepted before. */
@@ -147,7 +145,7 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
     this.#isOver = true;
     this.#leave();
     this.#patience.wake();
-    this.#signal?.removeEventListener('abort', this.#onAbort);
+    this.#tell.signal?.removeEventListener('abort', this.#onAbort);
   }
 
   #leave(): void {
@@ -168,7 +166,7 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
   }
 
   async #open(): Promise<Source> {
-    if (this.#mode === 'send' && this.#signal?.aborted) throw cancelledBeforeSend(this.#command);
+    if (this.#mode === 'send' && this.#tell.signal?.aborted) throw cancelledBeforeSend(this.#command);
     const place = await this.#where();
     this.#place = place;
     this.#fresh.again();
@@ -210,7 +208,7 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
   #watch(place: Place): Source {
     const { hub, links } = this.#roads;
     const { tenant, clientId, whenOffline } = this.#command;
-    if (this.#signal?.aborted) void this.#cancel();
+    if (this.#tell.signal?.aborted) void this.#cancel();
     if (place.kind === 'node')
       return links.to(place.node).watch(tenant, this.#commandId, { clientId })[Symbol.asyncIterator]();
     if (whenOffline === 'queue') this.#follow();
@@ -275,7 +273,7 @@ export class RoutedCommand implements AsyncIterator<CommandUpdate> {
       if (!isLive || (!this.#wasAccepted && this.#home !== undefined && this.#deniedBy.has(this.#home))) {
         // The same id is the same command. A live one has to be unknown where it may have arrived.
         this.#mode = 'send';
-        return this.#signal?.aborted && !isLive ? error : this.#again(error);
+        return this.#tell.signal?.aborted && !isLive ? error : this.#again(error);
       }
       if (this.#missingSince === undefined) return this.#again(error);
       const missingMs = this.#roads.clock.monotonic() - this.#missingSince;

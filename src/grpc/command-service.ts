@@ -5,7 +5,7 @@ import { timeOrderedId } from '../flow/unique-id.ts';
 import type { ClientInfo, ShownClients } from '../hub/client-info.ts';
 import type { CommandFilter } from '../hub/command-store.ts';
 import { checkClientId, checkCommandId } from '../protocol/checks.ts';
-import { type Command, type CommandRecord, type CommandUpdate, isTerminalUpdate } from '../protocol/command.ts';
+import type { Command, CommandRecord, CommandUpdate } from '../protocol/command.ts';
 import type { CommandTransport } from '../protocol/command-transport.ts';
 import { commandFromProto, recordToProto, updateToProto } from '../protocol/convert.ts';
 import { CommandServiceDefinition, type SendCommandToClientRequest } from '../protocol/gen/signalbox/v1/command.ts';
@@ -53,7 +53,7 @@ export function commandService(hub: ServedHub): GrpcService {
       // grpc-js holds on to the request as long as the call lives: not to the bytes of the payload, too.
       request.command = undefined;
       // Without a signal: a caller who leaves stops watching, and its command goes on.
-      const updates = request.brief ? brief(hub.send(command, { brief: true })) : hub.send(command);
+      const updates = hub.send(command, { brief: request.brief });
       return mapIterable(updates, (update) => ({ update: updateToProto(update) }));
     },
 
@@ -121,26 +121,4 @@ function withDefaults(command: Command): Command {
   if (command.whenOffline === 'fail')
     return { ...command, id, timeoutMs: command.timeoutMs || commandDefaults.timeoutMs };
   return { ...command, id, ttlMs: command.ttlMs || commandDefaults.ttlMs };
-}
-
-/** The first update and the last, where a road tells more: each one between costs a caller as much as they do. */
-export function brief(updates: AsyncIterable<CommandUpdate>): AsyncIterable<CommandUpdate> {
-  return {
-    [Symbol.asyncIterator]() {
-      const inner = updates[Symbol.asyncIterator]();
-      let isFirst = true;
-      // Not a generator: its return() would wait for the next update.
-      return {
-        async next() {
-          for (;;) {
-            const step = await inner.next();
-            if (!step.done && !isFirst && !isTerminalUpdate(step.value)) continue;
-            isFirst = false;
-            return step;
-          }
-        },
-        return: () => inner.return?.() ?? Promise.resolve({ done: true, value: undefined }),
-      };
-    },
-  };
 }

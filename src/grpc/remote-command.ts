@@ -58,7 +58,7 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
   /** The request was handed to a connection at least once: the hub may have it. */
   #mayHaveLeft = false;
   /** What was told once is not told again after the connection came back. */
-  readonly #fresh = new FreshUpdates();
+  readonly #fresh: FreshUpdates;
   #attempts = 0;
   /** Hubs that could not be reached before the command had left. */
   #refusals = 0;
@@ -74,6 +74,7 @@ export class RemoteCommand implements AsyncIterator<CommandUpdate> {
     this.#signal = signal;
     this.#commandId = command.id;
     this.#request = sendRequest(command, isBrief);
+    this.#fresh = new FreshUpdates(isBrief);
     const lifeMs = lifeOf(command);
     this.#endsAt = road.clock.monotonic() + lifeMs;
     this.#updates.onReturn = () => this.#finish();

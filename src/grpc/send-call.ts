@@ -5,7 +5,7 @@ import { updateToProto } from '../protocol/convert.ts';
 import { SendCommandToClientRequest, SendCommandToClientResponse } from '../protocol/gen/signalbox/v1/command.ts';
 import { withMessageRoom } from '../protocol/message-splitter.ts';
 import { sendPath } from './command-calls.ts';
-import { brief, commandOf, type ServedHub } from './command-service.ts';
+import { commandOf, type ServedHub } from './command-service.ts';
 import type { PlainCall, PlainMethod } from './plain-call.ts';
 
 /** `SendCommandToClient` once more, for plain calls: the one method that is called thousands of times a second. */
@@ -22,7 +22,7 @@ export function sendCommandToClient(hub: ServedHub): PlainMethod {
       }
       call.respond();
       // Without a signal: a caller who leaves stops watching, and its command goes on.
-      void tell(call, request.brief ? brief(hub.send(command, { brief: true })) : hub.send(command));
+      void tell(call, hub.send(command, { brief: request.brief }));
     },
   };
 }

@@ -6,7 +6,7 @@ export interface TellOptions {
   readonly signal?: AbortSignal | undefined;
   /**
    * Nobody wants to know more than how the command ends, and before that at most that it was accepted: of a queued one
-   * that is told in any case. A road may tell more.
+   * that is told in any case. A hub keeps to it; another road may tell more.
    */
   readonly brief?: boolean | undefined;
 }

@@ -6,14 +6,19 @@ const rank = { queued: 1, sent: 2, delivered: 3, started: 4, progress: 4, end: 5
 
 /**
  * Lets each update of one command pass once, where they are read anew from the first that is still known: after a
- * lost connection, or at another node.
+ * lost connection, or at another node. `brief`: the first and the end alone.
  */
 export class FreshUpdates {
+  readonly #brief: boolean;
   #rank = 0;
   /** Number of the newest item that was told. */
   #items = 0;
   #lastProgress: Extract<CommandUpdate, { state: 'progress' }> | undefined;
   #mayRepeatProgress = false;
+
+  constructor(brief = false) {
+    this.#brief = brief;
+  }
 
   /** The reading begins anew: with what is still known, and of progress that is the newest. */
   again(): void {
@@ -21,6 +26,7 @@ export class FreshUpdates {
   }
 
   isFresh(update: CommandUpdate): boolean {
+    if (this.#brief && this.#rank > 0 && !isTerminalUpdate(update)) return false;
     if (update.state === 'progress') {
       const { itemNumber } = update.progress;
       if (itemNumber !== undefined) {

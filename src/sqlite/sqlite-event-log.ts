@@ -102,16 +102,7 @@ export class SqliteEventLog implements EventLog {
     }
     const target = this.#tail.addStep(channel, source, step, 'pending');
     const row = this.#rowOf(target, event, data);
-    return write(row, this.#now()).then(
-      (instead) => {
-        this.#tail.settle(target, row.seq, instead === undefined ? 'kept' : 'lost');
-        return instead;
-      },
-      (error) => {
-        this.#tail.settle(target, row.seq, 'lost');
-        throw error;
-      },
-    );
+    return this.#settled(target, row, write(row, this.#now()));
   }
 
   appendStep(channel: StepChannel, source: StepSource, step: number, isDurable: boolean): Promise<void> | undefined {
@@ -120,17 +111,7 @@ export class SqliteEventLog implements EventLog {
       this.#tail.addStep(channel, source, step, 'kept');
       return undefined;
     }
-    const refusal = this.#thread.refusal;
-    if (refusal) return Promise.reject(refusal);
-    const event = source.eventOf(step);
-    let data: string;
-    try {
-      data = storableJson(event);
-    } catch (error) {
-      return Promise.reject(error);
-    }
-    const target = this.#tail.addStep(channel, source, step, 'pending');
-    return this.#store(target, this.#rowOf(target, event, data));
+    return this.appendStepWith(channel, source, step, (row, nowMs) => this.#write(row, nowMs));
   }
 
   isOpen(channel: string): boolean {
@@ -220,10 +201,22 @@ export class SqliteEventLog implements EventLog {
 
   /** Puts an event that has its number onto the disk, and lets readers see it then. */
   #store(target: ChannelTail, row: EventRow): Promise<void> {
-    return this.#thread.call('append', [eventValues(row), this.#now()], row.data.length + 256).then(
-      () => this.#tail.settle(target, row.seq, 'kept'),
+    return this.#settled(target, row, this.#write(row, this.#now()));
+  }
+
+  #write(row: EventRow, nowMs: number): Promise<void> {
+    return this.#thread.call('append', [eventValues(row), nowMs], row.data.length + 256);
+  }
+
+  /** Lets readers see an event once `written` has put it onto the disk; anything but undefined says that it has not. */
+  #settled<T>(target: ChannelTail, { seq }: EventRow, written: Promise<T>): Promise<T> {
+    return written.then(
+      (instead) => {
+        this.#tail.settle(target, seq, instead === undefined ? 'kept' : 'lost');
+        return instead;
+      },
       (error) => {
-        this.#tail.settle(target, row.seq, 'lost');
+        this.#tail.settle(target, seq, 'lost');
         throw error;
       },
     );
